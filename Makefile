@@ -1,0 +1,89 @@
+# Everything is a target here; `make` alone lists them. Each builds .venv first, and nothing is done twice.
+# Needs python3 (3.11 or newer, with its venv module), gcc, make and git.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ENV    := $(VENV)/.complete
+DATA   := $(BIN)/python -m prefcore.sources
+BCO    := $(VENV)/peers/trl-1.13.0
+
+# Notebooks and stages find this environment's python and kernel, whatever else the user has installed.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export JUPYTER_PREFER_ENV_PATH := 1
+unexport JUPYTER_PATH PYTHONPATH PYTHONHOME
+# Nothing reports usage. Whether the hub may be asked (HF_HUB_OFFLINE) stays with the user.
+export DVC_NO_ANALYTICS := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help env data repro test lab smoke study bench lint clean lock
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
+
+env: $(ENV)  ## create .venv from pyproject.toml and requirements.lock
+
+# The stamp is written last: an interrupted set-up goes on at the next call.
+$(ENV): pyproject.toml requirements.lock
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "prefcore needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "$(PYTHON) lacks its venv module; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+data: $(ENV)  ## fetch the raw data and weights into data/, checked by hash
+	@$(DATA)
+
+repro: data  ## environment, data, and every stage of dvc.yaml
+	@test -e .git || $(BIN)/dvc config --quiet --local core.no_scm true
+	$(BIN)/dvc repro
+
+test: $(ENV)  ## environment and tests; needs no network once .venv exists
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+lab: $(ENV)  ## JupyterLab on the notebooks
+	$(BIN)/python -m jupyterlab --notebook-dir=.
+
+smoke: $(ENV)  ## every notebook with a tiny random model
+	$(BIN)/python -m prefcore smoke
+
+study: data  ## one method at full size: make study METHOD=odpo
+	@test -n "$(METHOD)" || { echo "say which method: make study METHOD=odpo" >&2; exit 1; }
+	$(BIN)/python -m prefcore study $(METHOD)
+
+bench: data $(BCO)/.complete  ## speed and memory beside TRL, on this machine
+	$(BIN)/python -m benchmarks.bench
+
+# TRL 1.13.0 is the last with BCO. It lies beside the environment, never in it.
+$(BCO)/.complete: $(ENV)
+	test -e $@ || $(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(BCO) trl==1.13.0
+	@touch $@
+
+lint: $(ENV)  ## ruff
+	$(BIN)/ruff check .
+
+clean:  ## remove the environment, prepared files and runs; data/, metrics and figures stay
+	rm -rf $(VENV) build runs .pytest_cache .ruff_cache prefcore.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# Resolved in a fresh environment. Left out: local build tags, paths, and accelerator wheels, which torch asks for itself
+# where they are needed. The comment at the top of the old lock is kept.
+lock: LOCK = $(VENV)-lock
+lock:  ## write requirements.lock anew; PIP_CONSTRAINT=requirements.lock keeps the versions that still fit
+	rm -rf $(LOCK)
+	$(PYTHON) -m venv $(LOCK)
+	$(LOCK)/bin/python -m pip install --quiet torch==2.13.0
+	$(LOCK)/bin/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	  print(*p["dependencies"], *p["optional-dependencies"]["test"], sep="\n")' > $(LOCK)/wanted.txt
+	$(LOCK)/bin/python -m pip install --quiet -r $(LOCK)/wanted.txt
+	$(LOCK)/bin/python -m pip check
+	$(LOCK)/bin/python -m pip freeze --all | sed 's/+[^ ]*$$//' | grep -v '[@/]' > $(LOCK)/frozen.txt
+	{ sed -n '/^#/p' requirements.lock; grep '^torch==' $(LOCK)/frozen.txt; \
+	  grep -viE '^(torch|pip|wheel|nvidia-[a-z0-9-]*|cuda-[a-z0-9-]*|triton[a-z0-9-]*)==' $(LOCK)/frozen.txt; } > $(LOCK)/lock.txt
+	mv $(LOCK)/lock.txt requirements.lock
+	rm -rf $(LOCK)

@@ -1,0 +1,1 @@
+"""prefcore: a small, reproducible core for learning from human preferences."""

@@ -1,0 +1,163 @@
+"""The command line. The only code that reads params.yaml; everything below gets its numbers as arguments.
+
+    python -m prefcore data                     raw data and weights into data/
+    python -m prefcore stage NAME               one stage before the notebooks, for the profile of params.yaml
+    python -m prefcore notebook METHOD          the notebook of a method, for the profile of params.yaml
+    python -m prefcore study METHOD             the study profile of one method, with the stages it needs
+    python -m prefcore smoke                    every notebook with a tiny random model
+    python -m prefcore run METHOD --data FILE_OR_HUB_ID [--set key=value ...] [--drop-bad]
+    python -m prefcore sample RUN --prompt TEXT [--prompt TEXT ...]
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+STAGES = ("prepare", "reference", "scorers", "judge", "preferences")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; user errors are one line on stderr and exit status 1."""
+    parser = argparse.ArgumentParser(prog="python -m prefcore", formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("data")
+    commands.add_parser("stage").add_argument("name", choices=("weights", *STAGES))
+    commands.add_parser("notebook").add_argument("method")
+    commands.add_parser("study").add_argument("method")
+    commands.add_parser("smoke")
+    run = commands.add_parser("run")
+    run.add_argument("method")
+    run.add_argument("--data", required=True)
+    run.add_argument("--set", dest="values", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
+    run.add_argument("--drop-bad", action="store_true")
+    talk = commands.add_parser("sample")
+    talk.add_argument("run")
+    talk.add_argument("--prompt", action="append", required=True)
+    talk.add_argument("--seed", type=int, default=0)
+    talk.add_argument("--tokens", type=int, default=32)
+    given = parser.parse_args(arguments)
+    actions: dict[str, Callable] = {
+        "data": _data, "stage": _stage, "notebook": _notebook, "study": _study, "smoke": _smoke, "run": _run, "sample": _sample,
+    }
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        return actions[given.command](given) or 0
+    except (ValueError, FileNotFoundError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def read_params(profile: str | None = None) -> dict:
+    """params.yaml of the current folder, with another profile if one is named."""
+    path = Path("params.yaml")
+    if not path.exists():
+        raise FileNotFoundError("params.yaml is not here: run this from the repository's top folder")
+    params = yaml.safe_load(path.read_text())
+    return params | {"profile": profile} if profile else params
+
+
+def shared(params: dict) -> dict:
+    """Parameters of the stages before the notebooks."""
+    return {"profile": params["profile"]} | params["common"] | params[params["profile"]]["shared"]
+
+
+def run_stage(name: str, params: dict) -> None:
+    """One of STAGES, or the weights, for the profile in params."""
+    from prefcore import pipeline
+
+    if name == "weights":
+        return pipeline.weights()
+    functions = dict(zip(STAGES, (
+        pipeline.prepare, pipeline.fit_reference, pipeline.fit_scorers, pipeline.fit_judge, pipeline.make_preferences,
+    ), strict=True))
+    start = time.monotonic()
+    functions[name](shared(params), Path("build") / params["profile"])
+    print(f"{name} ({params['profile']}): {time.monotonic() - start:.0f} s", flush=True)
+
+
+def run_notebook(method: str, params: dict) -> None:
+    """The notebook of a method with the parameters of the profile; the executed copy goes to runs/<profile>/<method>/."""
+    from prefcore import notebooks
+
+    start, folder = time.monotonic(), Path("runs") / params["profile"] / method
+    notebooks.execute(f"notebooks/{method}.ipynb", folder / "notebook.ipynb", notebooks.merge_parameters(params, method))
+    notebooks.export_html(folder / "notebook.ipynb", folder / "notebook.html")
+    print(f"{method} ({params['profile']}): {time.monotonic() - start:.0f} s", flush=True)
+
+
+def _data(given) -> None:
+    from prefcore import sources
+
+    sources.fetch(Path("data"))
+
+
+def _stage(given) -> None:
+    run_stage(given.name, read_params())
+
+
+def _notebook(given) -> None:
+    run_notebook(given.method, read_params())
+
+
+def _study(given) -> None:
+    params, build = read_params("study"), Path("build/study")
+    needed = {"prepare": "texts.jsonl", "reference": "reference/model.safetensors", "scorers": "gold/model.safetensors",
+              "judge": "judge/model.safetensors", "preferences": "preferences.jsonl"}
+    if not Path("build/weights/policy/model.safetensors").exists():
+        run_stage("weights", params)
+    for stage in STAGES:
+        if not (build / needed[stage]).exists():
+            run_stage(stage, params)
+    run_notebook(given.method, params)
+
+
+def _run(given) -> None:
+    from prefcore import datasets, notebooks
+
+    params = read_params()
+    values = notebooks.merge_parameters(params, given.method) | {"data": given.data, "profile": "own", "drop_bad": given.drop_bad}
+    for item in given.values:
+        key, equals, value = item.partition("=")
+        if not equals or key not in values:
+            raise ValueError(f"--set {item}: give key=value with one of {', '.join(sorted(values))}")
+        values[key] = yaml.safe_load(value)
+    if given.drop_bad:
+        records, problems = datasets.read_usable(given.data)
+        print(f"{len(records)} usable rows, {len(problems)} left out{': ' + str(problems[0]) if problems else ''}")
+    else:
+        datasets.read(given.data)  # bad input stops here, before any training
+    folder = Path("runs/own") / given.method
+    notebooks.execute(f"notebooks/{given.method}.ipynb", folder / "notebook.ipynb", values)
+    notebooks.export_html(folder / "notebook.ipynb", folder / "notebook.html")
+    print(f"read {folder / 'notebook.html'}; numbers are in metrics/own/{given.method}.json")
+
+
+def _sample(given) -> None:
+    from prefcore import collate, models
+    from prefcore.sample import sample
+
+    folder = Path(given.run)
+    folder = folder / "model" if (folder / "model").is_dir() else folder
+    if not (folder / "config.json").exists():
+        raise FileNotFoundError(f"{folder} holds no model: name a folder of runs/ that a notebook has saved, or a model folder")
+    models.choose_device("auto", os.cpu_count() or 1)
+    tokenizer, policy = models.load_policy(str(folder))
+    ids = [collate.encode_prompt(prompt, tokenizer) for prompt in given.prompt]
+    for prompt, drawn in zip(given.prompt, sample(policy, tokenizer, ids, max_new_tokens=given.tokens, seed=given.seed), strict=True):
+        print(f"{prompt}|{drawn.text}")
+
+
+def _smoke(given) -> None:
+    from prefcore import smoke
+
+    smoke.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

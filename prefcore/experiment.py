@@ -1,0 +1,187 @@
+"""What all policy notebooks do alike: open a task, train one arm from the reference policy, score it, compare arms.
+
+A task is either the default one (human ratings, two scorers, prompts to continue) or a user's own preference data, which
+has no scorer and is judged by held-out preferences.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from prefcore import collate, datasets, evaluate, metrics, models, pipeline, ratings, reference, train, views
+from prefcore.collate import Encoded, Plan
+from prefcore.types import Pair, Unary
+
+CACHE = Path("build/logps")
+
+
+class Task(NamedTuple):
+    """records: training data (Ranked rows, or the kind a user's file holds). validation, test: what arms are scored on.
+
+    scorers is None for a user's own data. `measure` names the column that counts: gold (rating points), or accuracy.
+    """
+
+    records: list
+    validation: list
+    test: list
+    scorers: evaluate.Scorers | None
+    measure: str
+
+
+class Arm(NamedTuple):
+    """A trained policy with its tokenizer, one history row per step, one score row per prompt."""
+
+    policy: object
+    tokenizer: object
+    history: pd.DataFrame
+    scores: pd.DataFrame
+
+
+def parameters(namespace: Mapping) -> dict:
+    """The plain values among a notebook's names: its parameters, as the functions here read them."""
+    plain = (int, float, str, bool, list)
+    return {k: v for k, v in namespace.items() if isinstance(v, plain) and not k.startswith("_") and k not in ("In", "exit", "quit")}
+
+
+def open_task(p: Mapping) -> Task:
+    """The default task from build/<profile>/, or the file or hub data set that `data` names, split by prompt 80/10/10."""
+    device = str(models.choose_device(p["device"], p["threads"]))
+    if p["data"]:
+        train_rows, validation, test = views.split(_read(p), (0.8, 0.1, 0.1), p["seed"])
+        return Task(train_rows[: p["prompts"]], validation, test, None, "accuracy")
+    build = Path("build") / p["profile"]
+    texts = ratings.read_texts(build / "texts.jsonl")
+    prompts = [ratings.choose_prompts(texts, p[f"{s}_prompts"], p["seed"], split=s) for s in ("validation", "test")]
+    records = [r for r in pipeline.read_ranked(build / "preferences.jsonl") if len(r.completions) > 1]
+    if len(records) < p["prompts"]:
+        raise ValueError(f"prompts is {p['prompts']}, but {build} holds preferences for {len(records)}: raise preference_prompts")
+    return Task(records[: p["prompts"]], *prompts, evaluate.load_scorers(build, p["encoder"], device=device), "gold")
+
+
+def _read(p: Mapping) -> list:
+    return datasets.read_usable(p["data"])[0] if p["drop_bad"] else datasets.read(p["data"])
+
+
+def load_reference(p: Mapping):
+    """(tokenizer, model): build/<profile>/reference for the default data, else the policy that `policy` names."""
+    return pipeline.load(p, p["policy"] if p["data"] else Path("build") / p["profile"] / "reference")
+
+
+def encode(records: Sequence, p: Mapping, tokenizer) -> Encoded:
+    """Token ids of pairs or of single answers, within the length limits."""
+    limits = {"max_prompt": p["max_prompt"], "max_completion": p["max_completion"]}
+    encoder = collate.encode_pairs if isinstance(records[0], Pair) else collate.encode_unary
+    return encoder(records, tokenizer, **limits)
+
+
+def make_plan(examples: Sequence, p: Mapping, tokenizer, *, seed: int) -> Plan:
+    """All batches of all epochs for one training seed."""
+    return collate.make_plan(
+        examples, batch_size=p["batch_size"], epochs=p["epochs"], seed=seed, pad_id=tokenizer.pad_token_id
+    )
+
+
+def run_arm(
+    p: Mapping, task: Task, plan: Plan, loss: Callable, *, method: str, arm: str, seed: int,
+    learning_rate: float | None = None, state: dict | None = None, split: str = "test", policy=None,
+) -> Arm:
+    """Train one arm from the reference (or from `policy`, with its adapter) and score it on a split."""
+    tokenizer, model = load_reference(p) if policy is None else (load_reference_tokenizer(p), policy)
+    if policy is None:
+        model = models.add_lora(model, rank=p["lora_rank"], alpha=p["lora_alpha"], top_layers=p["lora_layers"], seed=seed)
+    plan = reference.attach(plan, model, cache=CACHE)
+    history = train.fit(
+        model, plan, loss, learning_rate=learning_rate or p["learning_rate"], seed=seed, state=state,
+        checkpoints=Path(".checkpoints") / p["profile"] / method / f"{arm}-{seed}", label=f"{arm}, seed {seed}",
+    )
+    history.insert(0, "arm", arm)
+    history.insert(1, "seed", seed)
+    return Arm(model, tokenizer, history, score(model, tokenizer, task, p, arm=arm, seed=seed, split=split))
+
+
+def load_reference_tokenizer(p: Mapping):
+    """The tokenizer that goes with load_reference."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(p["policy"] if p["data"] else Path("build") / p["profile"] / "reference")
+
+
+def score(policy, tokenizer, task: Task, p: Mapping, *, arm: str, seed: int, split: str) -> pd.DataFrame:
+    """One row per prompt of the split: scores of a sample (default data), or held-out preference and margin (own data)."""
+    rows = getattr(task, split)
+    if task.scorers:
+        return evaluate.score_policy(
+            policy, tokenizer, rows, task.scorers, max_new_tokens=p["max_new_tokens"], seed=seed, arm=arm
+        )
+    return evaluate.score_held_out(policy, tokenizer, encode(held_out(rows), p, tokenizer).examples, p, arm=arm, seed=seed)
+
+
+def held_out(rows: Sequence) -> list:
+    """Held-out records as preferences: pairs and labels as they are, scores as thumbs at their median."""
+    return list(rows) if isinstance(rows[0], Pair | Unary) else views.as_unary(rows)
+
+
+def score_reference(p: Mapping, task: Task, *, seeds: int, split: str = "test") -> pd.DataFrame:
+    """The reference's own rows: from the shared stage for the default data (same prompts, same random numbers)."""
+    if task.scorers:
+        frame = pd.read_csv(Path("build") / p["profile"] / f"reference_{split}.csv", float_precision="round_trip")
+        chosen = {text.id for text in getattr(task, split)}
+        return frame[frame["id"].isin(chosen) & (frame["seed"] < seeds)].fillna({"text": ""})
+    tokenizer, model = load_reference(p)
+    return pd.concat(score(model, tokenizer, task, p, arm="reference", seed=s, split=split) for s in range(seeds))
+
+
+def difference(scores: pd.DataFrame, arm: str, other: str, measure: str, p: Mapping) -> metrics.Interval:
+    """Mean of `arm` - `other` paired by prompt and seed, with its 95 % interval over prompts (and seeds)."""
+    a, b = (table(scores, name, measure) for name in (arm, other))
+    return metrics.paired_difference(a.to_numpy(), b.loc[a.index, a.columns].to_numpy(), seed=p["seed"])
+
+
+def table(scores: pd.DataFrame, arm: str, measure: str) -> pd.DataFrame:
+    """One arm's measure as seeds x prompts."""
+    part = scores[scores["arm"] == arm]
+    if part.empty:
+        raise ValueError(f"no scores for the arm {arm!r}: there are {sorted(set(scores['arm']))}")
+    return part.pivot(index="seed", columns="id", values=measure).astype(float)
+
+
+def claim(text: str, scores: pd.DataFrame, arm: str, other: str, measure: str, p: Mapping, *, direction: str = "higher") -> dict:
+    """A row of the claims table: `arm` against `other` on one measure, paired by prompt."""
+    from prefcore import runs
+
+    interval = difference(scores, arm, other, measure, p)
+    a, b = (table(scores, name, measure) for name in (arm, other))
+    floor = metrics.detectable_effect((a - b).to_numpy())
+    test = f"mean {measure} of {arm} minus {other}, {a.shape[1]} prompts, {a.shape[0]} seed(s)"
+    return runs.claim(text, test, interval, metrics.verdict(interval, direction=direction), floor)
+
+
+def summarise(scores: pd.DataFrame, p: Mapping) -> pd.DataFrame:
+    """Every arm: means of all measures, and 95 % intervals of the measure that counts."""
+    measure = "gold" if "gold" in scores else "accuracy"
+    rows = []
+    for arm in dict.fromkeys(scores["arm"]):
+        part = scores[scores["arm"] == arm]
+        interval = metrics.bootstrap_seeds(table(scores, arm, measure).to_numpy(), seed=p["seed"])
+        rows.append({"arm": arm, **evaluate.summarise(part), "estimate": interval.estimate, "low": interval.low, "high": interval.high})
+    return pd.DataFrame(rows)
+
+
+def read_aloud(scores: pd.DataFrame, arm: str, other: str, size: int = 4) -> pd.DataFrame:
+    """The same prompts continued by two arms, for a person to read."""
+    columns = [c for c in ("gold", "text") if c in scores]
+    first, second = (scores[(scores["arm"] == a) & (scores["seed"] == 0)].set_index("prompt")[columns] for a in (other, arm))
+    return first.join(second, lsuffix=f" ({other})", rsuffix=f" ({arm})").head(size).round(2)
+
+
+def as_metrics(summary: pd.DataFrame) -> dict:
+    """The summary as nested plain numbers, arm by arm."""
+    return {row.pop("arm"): row for row in summary.to_dict("records")}
+
+
+def gap_scale(pairs: Sequence[Pair]) -> float:
+    """Standard deviation of all scores in the pairs: the unit in which a score gap is told (rating points a unit)."""
+    return float(np.std([s for pair in pairs for s in (pair.chosen_score, pair.rejected_score)]))

@@ -1,0 +1,208 @@
+"""The stages before the notebooks: weights, texts, reference policy, scorers, judge, shared preferences.
+
+Each function is one DVC stage: what it reads and writes are its arguments and the files named in dvc.yaml.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from prefcore import collate, evaluate, judge, metrics, models, ratings, runs, scorers, train
+from prefcore.sample import sample
+from prefcore.types import LossOutput, Ranked
+
+WEIGHTS = Path("build/weights")
+
+
+def weights() -> None:
+    """data/ -> build/weights/{policy,encoder}: the packed weights as plain safetensors folders."""
+    shutil.rmtree(WEIGHTS, ignore_errors=True)
+    models.convert_gguf(next(Path("data").rglob("*.gguf")), WEIGHTS / "policy")
+    shutil.copytree(next(Path("data").rglob("model.safetensors")).parent, WEIGHTS / "encoder")
+
+
+def prepare(p: Mapping, build: Path) -> None:
+    """data/ -> texts.jsonl: cleaned texts with split, half and prompt."""
+    ratings.write_texts(ratings.read_raw(Path("data/ratings"), p["seed"]), build / "texts.jsonl")
+
+
+def fit_reference(p: Mapping, build: Path) -> None:
+    """texts.jsonl -> reference/: the model taught to continue training texts in the prompt format."""
+    models.choose_device(p["device"], p["threads"])
+    tokenizer, policy = load(p, p["policy"])
+    texts = [t for t in ratings.read_texts(build / "texts.jsonl") if t.completion]
+    chosen = ratings.choose(texts, p["reference_texts"], p["seed"], split="train")
+    examples = [
+        collate.encode(t.id, t.prompt, (t.completion,), (True,), tokenizer, max_prompt=32, max_completion=64) for t in chosen
+    ]
+    plan = collate.make_plan(
+        [e for e in examples if e], batch_size=16, epochs=p["reference_epochs"], seed=p["seed"], pad_id=tokenizer.pad_token_id
+    )
+    models.train_top(policy, layers=p["reference_layers"])
+    finish_fit(policy, tokenizer, plan, token_loss, p["reference_learning_rate"], build / "reference", p)
+
+
+def token_loss(logps, ref_logps, batch, state) -> LossOutput:
+    """Mean negative log-likelihood per token of the batch (scaled so that the mean over rows is the mean over tokens)."""
+    return LossOutput(-logps[:, 0] * len(logps) / batch["lengths"].sum(), logps.detach())
+
+
+def fit_scorers(p: Mapping, build: Path) -> None:
+    """texts.jsonl -> proxy.safetensors, gold/ and metrics/<profile>/scorers.json, on disjoint halves of the texts."""
+    device = models.choose_device(p["device"], p["threads"])
+    texts = ratings.read_texts(build / "texts.jsonl")
+    encoder_tokenizer, encoder = models.load_encoder(p["encoder"], device=device)
+    half = ratings.choose(texts, p["proxy_texts"], p["seed"], split="train", half="proxy")
+    means = np.array([t.mean for t in half])
+    scorers.fit_proxy(models.embed([t.text for t in half], encoder, encoder_tokenizer), means, build / "proxy.safetensors")
+    tokenizer, gold = load(p, p["policy"])
+    fit_rater(gold, tokenizer, ratings.choose(texts, p["gold_texts"], p["seed"], split="train", half="gold"), build / "gold", p)
+    held_out = ratings.choose(texts, p["held_out_texts"], p["seed"], split="validation")
+    loaded = evaluate.load_scorers(build, p["encoder"], device=device)
+    report = report_scorers(held_out, loaded, p["seed"])
+    runs.write_metrics(report, p["profile"], "scorers")
+
+
+def fit_rater(rater, tokenizer, texts, folder: Path, p: Mapping) -> None:
+    """Teach a language model to give the raters' distribution over the digits 0 to 8."""
+    shares = np.stack([scorers.histogram(t.ratings) for t in texts])
+    examples = scorers.rating_examples([t.text for t in texts], tokenizer, shares)
+    plan = collate.make_plan(examples, batch_size=8, epochs=1, seed=p["seed"], pad_id=tokenizer.pad_token_id)
+    models.train_top(rater, layers=p["rater_layers"])
+    finish_fit(rater, tokenizer, plan, scorers.rating_loss, p["rater_learning_rate"], folder, p)
+
+
+def report_scorers(texts, loaded, seed: int) -> dict:
+    """Correlation of both scorers with held-out human means, overall and per domain, with 95 % intervals."""
+    human = np.array([t.mean for t in texts])
+    domains = np.array([t.domain for t in texts])
+    plain = [t.text for t in texts]
+    scores = {
+        "gold": scorers.gold_scores(plain, loaded.gold, loaded.gold_tokenizer),
+        "proxy": scorers.proxy_scores(plain, loaded.proxy, loaded.encoder, loaded.encoder_tokenizer),
+    }
+    report: dict = {"texts": len(texts)}
+    for name, values in scores.items():
+        report[name] = {"all": correlation(values, human, seed)}
+        for domain in ratings.COUNTS:
+            inside = domains == domain
+            report[name][domain] = correlation(values[inside], human[inside], seed)
+    return report
+
+
+def correlation(scores: np.ndarray, human: np.ndarray, seed: int) -> dict:
+    """Pearson's r with a bootstrap interval over texts."""
+    interval = metrics.bootstrap_interval(scores, human, statistic=metrics.pearson, seed=seed)
+    return {"r": interval.estimate, "low": interval.low, "high": interval.high, "texts": len(scores)}
+
+
+def fit_judge(p: Mapping, build: Path) -> None:
+    """texts.jsonl -> judge/ and metrics/<profile>/judge.json: rating single texts first, verdicts on pairs on top.
+
+    It learns from the proxy's half of the texts, never from the gold scorer's.
+    """
+    models.choose_device(p["device"], p["threads"])
+    texts = ratings.read_texts(build / "texts.jsonl")
+    tokenizer, model = load(p, p["policy"])
+    half = ratings.choose(texts, p["judge_texts"], p["seed"] + 1, split="train", half="proxy")
+    fit_rater(model, tokenizer, half, build / "judge", p)
+    pairs = pair_up(half, p["judge_pairs"], p["seed"])
+    shown = [(a.text, b.text) for a, b in pairs] + [(b.text, a.text) for a, b in pairs]
+    wins = [judge.share_preferring(a.ratings, b.ratings) for a, b in pairs]
+    examples = judge.verdict_examples(shown, tokenizer, wins + [1 - w for w in wins])
+    plan = collate.make_plan(examples, batch_size=8, epochs=1, seed=p["seed"], pad_id=tokenizer.pad_token_id)
+    models.train_top(model, layers=p["rater_layers"])
+    finish_fit(model, tokenizer, plan, judge.verdict_loss, p["rater_learning_rate"], build / "judge", p)
+    held_out = pair_up(ratings.choose(texts, 2 * p["held_out_pairs"], p["seed"], split="validation"), p["held_out_pairs"], p["seed"])
+    runs.write_metrics(report_judge(held_out, model, tokenizer, p["seed"]), p["profile"], "judge")
+
+
+def pair_up(texts, size: int, seed: int) -> list[tuple]:
+    """Random pairs of two texts of one domain."""
+    rng = np.random.default_rng(seed)
+    by_domain = [[t for t in texts if t.domain == domain] for domain in ratings.COUNTS]
+    chances = np.array([len(group) for group in by_domain]) / len(texts)
+    groups = [by_domain[i] for i in rng.choice(len(by_domain), size=size, p=chances)]
+    return [tuple(group[i] for i in rng.choice(len(group), size=2, replace=False)) for group in groups]
+
+
+def report_judge(pairs, model, tokenizer, seed: int) -> dict:
+    """Accuracy and calibration of the verdicts against held-out human ratings, with 95 % intervals over pairs."""
+    shares = np.array([judge.share_preferring(a.ratings, b.ratings) for a, b in pairs])
+    p_ab, p_ba = judge.both_orders([(a.text, b.text) for a, b in pairs], model, tokenizer)
+    verdict, clear = (p_ab + 1 - p_ba) / 2, shares != 0.5
+    right = (verdict[clear] > 0.5) == (shares[clear] > 0.5)
+    curve = metrics.reliability_curve(verdict, shares, bins=5)
+    return {
+        "pairs": len(pairs),
+        "accuracy": metrics.bootstrap_interval(right.astype(float), seed=seed),
+        "correlation_with_vote_share": metrics.bootstrap_interval(verdict, shares, statistic=metrics.pearson, seed=seed),
+        "ece": metrics.expected_calibration_error(verdict, shares, bins=5),
+        "brier": float(np.mean((verdict - shares) ** 2)),
+        "first_place_bias": float(np.mean((p_ab + p_ba) / 2 - 0.5)),
+        "reliability": curve,
+    }
+
+
+def make_preferences(p: Mapping, build: Path) -> None:
+    """reference/, proxy -> preferences.jsonl (K samples a training prompt with proxy scores) and the reference's own rows."""
+    device = models.choose_device(p["device"], p["threads"])
+    texts = ratings.read_texts(build / "texts.jsonl")
+    tokenizer, policy = load(p, build / "reference")
+    loaded = evaluate.load_scorers(build, p["encoder"], device=device)
+    prompts = ratings.choose_prompts(texts, p["preference_prompts"], p["seed"], split="train")
+    write_ranked(sample_ranked(policy, tokenizer, prompts, loaded, p, seed=p["seed"] + 1), build / "preferences.jsonl")
+    for split, size in (("validation", p["validation_prompts"]), ("test", p["test_prompts"])):
+        prompts = ratings.choose_prompts(texts, size, p["seed"], split=split)
+        frames = [
+            evaluate.score_policy(policy, tokenizer, prompts, loaded, max_new_tokens=p["max_new_tokens"], seed=seed, arm="reference")
+            for seed in range(p["evaluation_seeds"])
+        ]
+        pd.concat(frames).to_csv(build / f"reference_{split}.csv", index=False, float_format="%.6g", lineterminator="\n")
+
+
+def sample_ranked(policy, tokenizer, prompts, loaded, p: Mapping, *, seed: int) -> list[Ranked]:
+    """K continuations of each prompt, best proxy score first."""
+    k = p["samples_per_prompt"]
+    ids = [collate.encode_prompt(t.prompt, tokenizer) for t in prompts for _ in range(k)]
+    drawn = sample(policy, tokenizer, ids, max_new_tokens=p["max_new_tokens"], seed=seed)
+    whole = [evaluate.rated_text(t.prompt, s.text) for t, s in zip((t for t in prompts for _ in range(k)), drawn, strict=True)]
+    scores = scorers.proxy_scores(whole, loaded.proxy, loaded.encoder, loaded.encoder_tokenizer)
+    out = []
+    for i, text in enumerate(prompts):
+        best = sorted(range(i * k, i * k + k), key=lambda j: -scores[j])
+        best = [j for j in best if drawn[j].text.strip()]
+        out.append(Ranked(
+            text.id, text.prompt, tuple(drawn[j].text for j in best), tuple(round(float(scores[j]), 6) for j in best),
+            tuple(drawn[j].finished for j in best), text.domain,
+        ))
+    return out
+
+
+def write_ranked(records, path: Path) -> None:
+    """One JSON object a line."""
+    path.write_text("".join(json.dumps(r._asdict(), ensure_ascii=False) + "\n" for r in records))
+
+
+def read_ranked(path: Path) -> list[Ranked]:
+    """What write_ranked wrote."""
+    rows = map(json.loads, path.read_text().splitlines())
+    return [Ranked(r["id"], r["prompt"], *(tuple(r[k]) for k in ("completions", "scores", "finished")), r["domain"]) for r in rows]
+
+
+def load(p: Mapping, name) -> tuple:
+    """(tokenizer, model) on the chosen device in the chosen precision."""
+    return models.load_policy(str(name), device=models.choose_device(p["device"], p["threads"]), dtype=p["dtype"])
+
+
+def finish_fit(policy, tokenizer, plan, loss, learning_rate: float, folder: Path, p: Mapping) -> None:
+    """Train, save to `folder`, drop the checkpoints."""
+    checkpoints = Path(".checkpoints") / p["profile"] / folder.name
+    train.fit(policy, plan, loss, learning_rate=learning_rate, checkpoints=checkpoints, seed=p["seed"], label=folder.name)
+    shutil.rmtree(folder, ignore_errors=True)
+    models.save_policy(policy, tokenizer, folder)
+    shutil.rmtree(checkpoints)

@@ -1,0 +1,330 @@
+from math import exp, log, log1p
+
+import numpy as np
+import pytest
+import torch
+
+from prefcore.methods import bco
+
+BETA = 0.1
+FIRST = [0.3, 0.15, 0.08, -0.3], [1.0, 0.0, 1.0, 0.0]  # rewards and labels of two batches in a row
+SECOND = [0.2, -0.1, -0.2, 0.05], [1.0, 0.0, 0.0, 0.0]
+
+
+def batch(rewards, label):
+    """Log-probabilities with the wanted rewards, over a reference of all -50; and the labels."""
+    rewards = torch.tensor(rewards, dtype=torch.float64)[:, None]
+    ref_logps = torch.full_like(rewards, -50.0)
+    return (ref_logps + rewards / BETA).requires_grad_(), ref_logps, torch.tensor(label)
+
+
+def number(value):
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def column(rewards):
+    return number(rewards)[:, None]
+
+
+def test_worked_cumulative_shift(close):
+    """Batch 1: (0.3 + 0.15 + 0.08 - 0.3) / 4 = 0.0575; with batch 2: (0.23 - 0.05) / 8 = 0.0225."""
+    total, count = bco.update_cumulative(number(0.0), number(0.0), column(FIRST[0]))
+    close(total / count, 0.0575)
+    total, count = bco.update_cumulative(total, count, column(SECOND[0]))
+    close(total / count, 0.0225)
+    assert count == 8
+
+
+def test_worked_pooled_losses(close):
+    """Update first, then use: batch 1 with 0.0575, so log(1 + exp(-(0.3 - 0.0575))) = 0.57923; batch 2 with 0.0225."""
+    first = bco.pooled_loss(*batch(*FIRST), number(0.0575), torch.ones(4), beta=BETA)
+    close(first.losses, [0.57923002, 0.74046633, 0.68196046, 0.53028860])  # our rows are in the order +, -, +, -
+    close(first.losses.mean(), 0.63298635)
+    close(first.rewards, column(FIRST[0]))
+    second = bco.pooled_loss(*batch(*SECOND), number(0.0225), torch.ones(4), beta=BETA).losses
+    close(second, [0.60833030, 0.63377179, 0.58807274, 0.70699171])
+    close(second.mean(), 0.63429164)
+
+
+def test_worked_density_ratio_losses(close):
+    """p = [0.2, 0.5, 0.95] on the thumbs-down rows: ratios [0.25, 1, 19], clipped to [0.5, 10]."""
+    weight = bco.density_ratio_weights(number([0.9, 0.2, 0.5, 0.95]), minimum=0.5, maximum=10.0)
+    close(weight[1:], [0.5, 0.99999998, 10.0], atol=1e-9)
+    losses = bco.pooled_loss(*batch(*SECOND), number(0.0225), weight, beta=BETA).losses
+    close(losses, [0.60833030, 0.31688590, 0.58807273, 7.06991709])  # the first row's weight of 9 is not read
+    close(losses.mean(), 2.14580150)
+
+
+def test_worked_class_mean_shift(close):
+    """(0.2 + mean[-0.1, -0.2, 0.05]) / 2 = (0.2 - 0.08333333) / 2; the pooled mean would be -0.0125."""
+    close(bco.class_mean_shift(column(SECOND[0]), number(SECOND[1])), 0.05833333)
+    close(column(SECOND[0]).mean(), -0.0125)
+
+
+def test_worked_class_mean_losses(close):
+    """E+ 0.62482043 (one row) + E- 0.62613319 (mean of three) = 1.25095362: the mean of the returned losses."""
+    shift = bco.class_mean_shift(column(SECOND[0]), number(SECOND[1]))
+    losses = bco.loss(*batch(*SECOND), shift, torch.ones(4), beta=BETA).losses
+    close(losses[0] / 4, 0.62482043)
+    close(losses[1:].sum() / 4, 0.62613319)
+    close(losses.mean(), 1.25095362)
+
+
+def test_worked_ema(close):
+    """0.9 x 0.0575 + 0.1 x 0.05833333 = 0.05758333. The start is batch 1's class-mean shift, (0.19 - 0.075) / 2."""
+    start = bco.class_mean_shift(column(FIRST[0]), number(FIRST[1]))
+    close(start, 0.0575)
+    new = bco.class_mean_shift(column(SECOND[0]), number(SECOND[1]))
+    close(bco.update_ema(start, new, decay=0.9), 0.05758333)
+
+
+def test_worked_cross_entropy_without_shift(close):
+    """Shift 0 is plain binary cross-entropy: log(1 + exp(-0.2)) = 0.59813887, and so on."""
+    losses = bco.pooled_loss(*batch(*SECOND), number(0.0), torch.ones(4), beta=BETA).losses
+    close(losses, [0.59813887, 0.64439666, 0.59813887, 0.71845965])
+    close(losses.mean(), 0.63978351)
+
+
+def test_worked_gradients(close):
+    """Thumbs-up: -beta sigmoid(shift - r) = -0.1 x sigmoid(0.0575 - 0.3) = -0.04396704; down: + and r - shift."""
+    logps, ref_logps, label = batch(*FIRST)
+    bco.pooled_loss(logps, ref_logps, label, number(0.0575), torch.ones(4), beta=BETA).losses.sum().backward()
+    expected = [(-0.1 if up else 0.1) / (1 + exp((r - 0.0575) if up else (0.0575 - r)))
+                for r, up in zip(*FIRST, strict=True)]
+    close(expected[0], -0.04396704)
+    close(logps.grad[:, 0], expected)
+
+
+@pytest.mark.parametrize("form", [bco.loss, bco.pooled_loss])
+@pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])
+def test_gradients_are_right_at_any_scale_and_follow_the_label(form, random, scale):
+    logps, ref_logps = random(5, 1, scale=scale).requires_grad_(), random(5, 1, scale=scale)
+    label, weight = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0]), random(5).abs() + 0.1
+
+    def losses(x):
+        return form(x, ref_logps, label, number(0.2), weight, beta=0.3).losses
+
+    assert torch.autograd.gradcheck(losses, logps)
+    losses(logps).sum().backward()
+    assert (logps.grad[:, 0].sign() == 1 - 2 * label).all()
+
+
+def test_plain_python_twin(random, close):
+    """The whole of both forms, shifts included, with lists and loops."""
+    logps, ref_logps = random(40, 1, scale=3.0), random(40, 1, scale=3.0)
+    label, prob = (random(40) > 0.5).double(), random(40).sigmoid()
+    sides, pooled = {0.0: [], 1.0: []}, []
+    rewards = [0.7 * (p - q) for (p,), (q,) in zip(logps.tolist(), ref_logps.tolist(), strict=True)]
+    for reward, up in zip(rewards, label.tolist(), strict=True):
+        sides[up].append(reward)
+    assert len(sides[0.0]) > len(sides[1.0]) > 0
+    shift = sum(sum(side) / len(side) for side in sides.values()) / 2
+    terms = {0.0: [], 1.0: []}
+    for reward, up, p in zip(rewards, label.tolist(), prob.tolist(), strict=True):
+        ratio = 1.0 if up else min(max(p / (1 - p), 0.5), 2.0)
+        pooled.append(ratio * log1p(exp(-(reward - shift) if up else reward - shift)))
+        terms[up].append(pooled[-1])
+    class_means = sum(sum(side) / len(side) for side in terms.values())
+
+    weight = bco.density_ratio_weights(prob, minimum=0.5, maximum=2.0)
+    new = bco.class_mean_shift(0.7 * (logps - ref_logps), label)
+    close(new, shift)
+    close(bco.pooled_loss(logps, ref_logps, label, new, weight, beta=0.7).losses, pooled)
+    close(bco.loss(logps, ref_logps, label, new, weight, beta=0.7).losses.mean(), class_means)
+
+
+def test_policy_equal_to_reference_costs_log_2_per_class(random, close):
+    logps, label = random(4, 1, scale=50.0), torch.tensor([1.0, 0.0, 0.0, 0.0])
+    shift = bco.class_mean_shift(torch.zeros(4, 1), label)
+    close(bco.pooled_loss(logps, logps.clone(), label, shift, torch.ones(4), beta=0.1).losses, [log(2)] * 4)
+    close(bco.loss(logps, logps.clone(), label, shift, torch.ones(4), beta=0.1).losses.mean(), 2 * log(2))
+
+
+def test_adding_a_constant_to_rewards_and_shift_changes_nothing(close):
+    logps, ref_logps, label = batch(*SECOND)
+    for form in (bco.loss, bco.pooled_loss):
+        plain = form(logps, ref_logps, label, number(0.02), torch.ones(4), beta=BETA).losses
+        close(form(logps + 0.7 / BETA, ref_logps, label, number(0.72), torch.ones(4), beta=BETA).losses, plain)
+
+
+def test_a_prompt_dependent_reward_level_is_what_the_shift_removes(close):
+    """The class-mean shift follows a constant added to every reward; it is not clamped at 0."""
+    for constant in (-5.0, 5.0):
+        close(bco.class_mean_shift(column(SECOND[0]) + constant, number(SECOND[1])), 0.05833333 + constant)
+
+
+def test_with_equal_classes_the_two_forms_differ_by_a_factor_of_two(close):
+    args = (*batch(*FIRST), number(0.03), torch.ones(4))
+    close(bco.loss(*args, beta=BETA).losses, 2 * bco.pooled_loss(*args, beta=BETA).losses)
+
+
+def test_class_means_ignore_how_many_rows_a_class_has(close):
+    """Every thumbs-down row three times over: the ACL form is unchanged, the pooled one is not."""
+    rewards, label = FIRST
+    more, more_label = rewards + [0.15, -0.3] * 2, label + [0.0] * 4
+    for form, same in ((bco.loss, True), (bco.pooled_loss, False)):
+        once = form(*batch(rewards, label), number(0.1), torch.ones(4), beta=BETA).losses.mean()
+        thrice = form(*batch(more, more_label), number(0.1), torch.ones(8), beta=BETA).losses.mean()
+        assert torch.isclose(once, thrice, rtol=0, atol=1e-12).item() == same
+
+
+def test_hard_examples_keep_their_gradient():
+    """Where KTO's gradient vanishes, BCO's is at its greatest: beta."""
+    logps = torch.tensor([[-1e5], [1e5]], dtype=torch.float64, requires_grad=True)
+    losses = bco.pooled_loss(
+        logps, torch.zeros_like(logps), torch.tensor([1.0, 0.0]), number(0.0), torch.ones(2), beta=0.5).losses
+    losses.sum().backward()
+    assert losses.isfinite().all() and logps.grad[:, 0].tolist() == [-0.5, 0.5]
+
+
+@pytest.mark.parametrize("form", [bco.loss, bco.pooled_loss])
+@pytest.mark.parametrize("label", [0.0, 1.0])
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_batch_of_one_class_or_one_row_is_finite(form, random, label, size, close):
+    logps, ref_logps = random(size, 1).requires_grad_(), random(size, 1)
+    args = (torch.full((size,), label), number(0.0), torch.ones(size))
+    losses = form(logps, ref_logps, *args, beta=0.1).losses
+    losses.mean().backward()
+    assert losses.isfinite().all() and (logps.grad != 0).all()
+    close(losses, bco.pooled_loss(logps, ref_logps, *args, beta=0.1).losses)
+
+
+def test_batches_of_one_class_have_no_shift_and_keep_the_old_one():
+    for label in (0.0, 1.0):
+        assert bco.class_mean_shift(torch.ones(3, 1), torch.full((3,), label)) is None
+    assert bco.update_ema(number(0.3), None, decay=0.9) == 0.3
+
+
+def test_class_averages_equal_the_ema_of_the_shift_while_both_classes_are_there(random, close):
+    up, down, shift = number(0.0), number(0.0), number(0.0)
+    label = torch.tensor([1.0, 0.0, 0.0])
+    for _ in range(5):
+        rewards = random(3, 1)
+        up, down = bco.update_class_means(up, down, rewards, label, decay=0.8)
+        shift = bco.update_ema(shift, bco.class_mean_shift(rewards, label), decay=0.8)
+        close((up + down) / 2, shift)
+
+
+def test_class_averages_learn_from_batches_of_one_row(close):
+    """Rows 1 (up), -3 (down), again and again: up tends to 1, down to -3, the shift to -1."""
+    up = down = number(0.0)
+    up_once, down_once = bco.update_class_means(up, down, column([1.0]), number([1.0]), decay=0.5)
+    assert (up_once, down_once) == (0.5, 0.0)
+    for _ in range(40):
+        up, down = bco.update_class_means(up, down, column([1.0]), number([1.0]), decay=0.5)
+        up, down = bco.update_class_means(up, down, column([-3.0]), number([0.0]), decay=0.5)
+    close([up, down, (up + down) / 2], [1.0, -3.0, -1.0])
+
+
+def test_constants_carry_no_gradient(random):
+    logps, ref_logps, label = batch(*FIRST)
+    rewards = BETA * (logps - ref_logps)
+    zero = number(0.0)
+    for statistic in (bco.class_mean_shift(rewards, label), *bco.update_cumulative(zero, zero, rewards),
+                      *bco.update_class_means(zero, zero, rewards, label, decay=0.9),
+                      bco.density_ratio_weights(random(4).sigmoid().requires_grad_(), minimum=0.5, maximum=10.0),
+                      bco.update_ema(zero, rewards.mean(), decay=0.9)):
+        assert not statistic.requires_grad
+    shift, weight = number(0.1).requires_grad_(), torch.ones(4, requires_grad=True)
+    for form in (bco.loss, bco.pooled_loss):
+        losses, rewards = form(logps, ref_logps, label, shift, weight, beta=BETA)
+        losses.sum().backward()
+        assert shift.grad is None and weight.grad is None and not rewards.requires_grad
+
+
+def test_a_weight_missing_on_thumbs_up_rows_is_not_read(close):
+    logps, ref_logps, label = batch(*SECOND)
+    bco.loss(logps, ref_logps, label, number(0.0), number([float("nan"), 1, 1, 1]), beta=BETA).losses.mean().backward()
+    assert logps.grad.isfinite().all()
+
+
+def test_a_decay_that_is_no_decay_raises():
+    for decay in (1.0, -0.1, float("nan")):
+        with pytest.raises(ValueError, match=str(decay)):
+            bco.update_ema(number(0.0), number(1.0), decay=decay)
+
+
+@pytest.mark.parametrize("bad", [-0.1, 1.1, float("nan")])
+def test_a_probability_that_is_none_raises(bad):
+    with pytest.raises(ValueError, match=str(bad)):
+        bco.density_ratio_weights(number([0.5, bad]), minimum=0.5, maximum=10.0)
+
+
+def test_certain_probabilities_give_the_clips(close):
+    close(bco.density_ratio_weights(number([0.0, 1.0]), minimum=0.5, maximum=10.0), [0.5, 10.0])
+
+
+@pytest.mark.parametrize("form", [bco.loss, bco.pooled_loss])
+def test_shapes_that_do_not_agree_raise(form):
+    logps, ref_logps, label = batch(*FIRST)
+    shift, weight = number(0.0), torch.ones(4)
+    for wrong in (
+        (logps[:, 0], ref_logps, label, shift, weight), (logps, ref_logps, label[:, None], shift, weight),
+        (logps, ref_logps, label, shift.expand(4), weight), (logps, ref_logps, label, shift, weight[:, None]),
+    ):
+        with pytest.raises(ValueError, match=r"weight \[B\]; got"):
+            form(*wrong, beta=BETA)
+    with pytest.raises(ValueError, match=r"rewards \[B,1\]"):
+        bco.class_mean_shift(torch.zeros(4), label)
+
+
+def test_a_label_that_is_neither_raises():
+    logps, ref_logps, _ = batch(*FIRST)
+    with pytest.raises(ValueError, match="0.5"):
+        bco.loss(logps, ref_logps, torch.tensor([1.0, 0.5, 0.0, 0.0]), number(0.0), torch.ones(4), beta=BETA)
+
+
+@pytest.fixture
+def prompts():
+    """300 thumbs-up prompts around +1 and 60 thumbs-down ones around -1, in two dimensions."""
+    generator = np.random.default_rng(0)
+    labels = np.repeat([1, 0], [300, 60])
+    return generator.normal(size=(360, 2)) + (2 * labels - 1)[:, None], labels
+
+
+def test_the_classifier_recovers_the_density_ratio(prompts):
+    """Unit Gaussians at +1 and -1 in two dimensions: the log density ratio is 2 (x + y), whatever the class counts."""
+    classifier = bco.fit_prompt_classifier(*prompts, seed=0, sample_size=1024)
+    np.testing.assert_allclose(classifier.coef_[0], [2, 2], atol=0.6)
+    np.testing.assert_allclose(classifier.intercept_, 0, atol=0.6)
+    weight = bco.density_ratio_weights(
+        torch.tensor(classifier.predict_proba([[1, 1], [0, 0], [-1, -1]])[:, 1]), minimum=0.5, maximum=10.0)
+    assert weight[0] == 10.0 and 0.5 < weight[1] < 2 and weight[2] == 0.5
+
+
+def test_the_classifier_is_a_function_of_its_seed(prompts):
+    def fit(seed):
+        return bco.fit_prompt_classifier(*prompts, seed=seed, sample_size=50).coef_.tolist()
+
+    assert fit(1) == fit(1) != fit(2)
+
+
+def test_the_classifier_takes_tensors_and_booleans(prompts):
+    embeddings, labels = prompts
+    first = bco.fit_prompt_classifier(embeddings, labels, seed=0, sample_size=64)
+    second = bco.fit_prompt_classifier(
+        torch.tensor(embeddings), torch.tensor(labels).bool(), seed=0, sample_size=64)
+    assert (first.coef_ == second.coef_).all()
+
+
+def test_the_classifier_needs_both_classes_and_one_label_per_prompt(prompts):
+    embeddings, labels = prompts
+    for wrong in ((embeddings, np.ones(360)), (embeddings, labels[:-1]), (embeddings[:, 0], labels),
+                  (embeddings, labels + 0.5)):
+        with pytest.raises(ValueError, match="both 0 and 1"):
+            bco.fit_prompt_classifier(*wrong, seed=0, sample_size=8)
+
+
+@pytest.mark.parametrize("form", [bco.loss, bco.pooled_loss])
+def test_it_separates_held_out_answers(toy, form):
+    shifts = [number(0.0)]
+
+    def compute():
+        logps, ref_logps, label = toy.rows()
+        new = bco.class_mean_shift(0.1 * (logps - ref_logps), label)
+        shifts.append(bco.update_ema(shifts[-1], new, decay=0.5))
+        return form(logps, ref_logps, label, shifts[-1], torch.ones(len(label)), beta=0.1).losses.mean()
+
+    values = toy.fit(compute)
+    assert values[-1] < 0.9 * values[0]
+    assert shifts[-1] != 0 and toy.auc() > 0.9
