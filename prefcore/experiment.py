@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 
 from prefcore import collate, datasets, evaluate, metrics, models, pipeline, ratings, reference, train, views
 from prefcore.collate import Encoded, Plan
-from prefcore.types import Pair, Unary
+from prefcore.types import Pair, Scored, Unary
 
 CACHE = Path("build/logps")
 
@@ -89,17 +90,33 @@ def run_arm(
     learning_rate: float | None = None, state: dict | None = None, split: str = "test", policy=None,
 ) -> Arm:
     """Train one arm from the reference (or from `policy`, with its adapter) and score it on a split."""
-    tokenizer, model = load_reference(p) if policy is None else (load_reference_tokenizer(p), policy)
-    if policy is None:
-        model = models.add_lora(model, rank=p["lora_rank"], alpha=p["lora_alpha"], top_layers=p["lora_layers"], seed=seed)
-    plan = reference.attach(plan, model, cache=CACHE)
+    tokenizer, model = fresh_policy(p, seed) if policy is None else (load_reference_tokenizer(p), policy)
+    where = {"method": method, "arm": arm, "seed": seed}
+    history = train_arm(p, plan, loss, model, **where, learning_rate=learning_rate, state=state)
+    return Arm(model, tokenizer, history, score(model, tokenizer, task, p, arm=arm, seed=seed, split=split))
+
+
+def fresh_policy(p: Mapping, seed: int):
+    """(tokenizer, reference with a new adapter): the same function as the reference until it is trained."""
+    tokenizer, model = load_reference(p)
+    return tokenizer, models.add_lora(
+        model, rank=p["lora_rank"], alpha=p["lora_alpha"], top_layers=p["lora_layers"], seed=seed
+    )
+
+
+def train_arm(
+    p: Mapping, plan: Plan, loss: Callable, policy, *, method: str, arm: str, seed: int,
+    learning_rate: float | None = None, state: dict | None = None,
+) -> pd.DataFrame:
+    """Train the policy in place, tied to the reference, without scoring it; returns one history row per step."""
+    plan = reference.attach(plan, policy, cache=CACHE)
     history = train.fit(
-        model, plan, loss, learning_rate=learning_rate or p["learning_rate"], seed=seed, state=state,
+        policy, plan, loss, learning_rate=learning_rate or p["learning_rate"], seed=seed, state=state,
         checkpoints=Path(".checkpoints") / p["profile"] / method / f"{arm}-{seed}", label=f"{arm}, seed {seed}",
     )
     history.insert(0, "arm", arm)
     history.insert(1, "seed", seed)
-    return Arm(model, tokenizer, history, score(model, tokenizer, task, p, arm=arm, seed=seed, split=split))
+    return history
 
 
 def load_reference_tokenizer(p: Mapping):
@@ -136,8 +153,17 @@ def score_reference(p: Mapping, task: Task, *, seeds: int, split: str = "test") 
 
 def difference(scores: pd.DataFrame, arm: str, other: str, measure: str, p: Mapping) -> metrics.Interval:
     """Mean of `arm` - `other` paired by prompt and seed, with its 95 % interval over prompts (and seeds)."""
+    a, b = paired(scores, arm, other, measure)
+    return metrics.paired_difference(a.to_numpy(), b.to_numpy(), seed=p["seed"])
+
+
+def paired(scores: pd.DataFrame, arm: str, other: str, measure: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both arms' measure as seeds x prompts, on the seeds that both have."""
     a, b = (table(scores, name, measure) for name in (arm, other))
-    return metrics.paired_difference(a.to_numpy(), b.loc[a.index, a.columns].to_numpy(), seed=p["seed"])
+    seeds = a.index.intersection(b.index)
+    if seeds.empty:
+        raise ValueError(f"{arm} has the seeds {list(a.index)} and {other} has {list(b.index)}: they share none")
+    return a.loc[seeds], b.loc[seeds, a.columns]
 
 
 def table(scores: pd.DataFrame, arm: str, measure: str) -> pd.DataFrame:
@@ -153,21 +179,46 @@ def claim(text: str, scores: pd.DataFrame, arm: str, other: str, measure: str, p
     from prefcore import runs
 
     interval = difference(scores, arm, other, measure, p)
-    a, b = (table(scores, name, measure) for name in (arm, other))
+    a, b = paired(scores, arm, other, measure)
     floor = metrics.detectable_effect((a - b).to_numpy())
     test = f"mean {measure} of {arm} minus {other}, {a.shape[1]} prompts, {a.shape[0]} seed(s)"
     return runs.claim(text, test, interval, metrics.verdict(interval, direction=direction), floor)
 
 
 def summarise(scores: pd.DataFrame, p: Mapping) -> pd.DataFrame:
-    """Every arm: means of all measures, and 95 % intervals of the measure that counts."""
+    """Every arm: means of all measures, and 95 % intervals of the measure that counts.
+
+    With gold scores also win_rate: the share of prompts where the arm scores above the reference, a tie half.
+    """
     measure = "gold" if "gold" in scores else "accuracy"
     rows = []
     for arm in dict.fromkeys(scores["arm"]):
-        part = scores[scores["arm"] == arm]
-        interval = metrics.bootstrap_seeds(table(scores, arm, measure).to_numpy(), seed=p["seed"])
-        rows.append({"arm": arm, **evaluate.summarise(part), "estimate": interval.estimate, "low": interval.low, "high": interval.high})
+        part, values = scores[scores["arm"] == arm], table(scores, arm, measure)
+        row = {"arm": arm, **evaluate.summarise(part), "seeds": len(values)}
+        if measure == "gold":
+            other = table(scores, "reference", measure).loc[values.index, values.columns]
+            row["win_rate"] = float(np.mean(0.5 + 0.5 * np.sign((values - other).round(4))))  # the same text is a tie
+        rows.append(row | metrics.bootstrap_seeds(values.to_numpy(), seed=p["seed"])._asdict())
     return pd.DataFrame(rows)
+
+
+def advantage(scores: pd.DataFrame, arm: str, other: str, measure: str, *, name: str) -> pd.DataFrame:
+    """Rows of a made-up arm `name` whose measure is `arm` - `other`, so that two differences can be compared too."""
+    gap = table(scores, arm, measure) - table(scores, other, measure)
+    return gap.melt(ignore_index=False, var_name="id", value_name=measure).reset_index().assign(arm=name)
+
+
+def tell(claims: Sequence[Mapping]) -> None:
+    """Print each row of a claims table as a sentence, its verdict first."""
+    meanings = {
+        "held": "the interval lies on the claimed side of 0",
+        "not held": "the interval lies on the other side of 0: the claim fails here",
+        "undecided": "the interval contains 0",
+    }
+    for row in claims:
+        effect = f"{row['estimate']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+        print(f"{row['verdict'].upper()}: {row['claim']}\n  {row['test']}: {effect}; {meanings[row['verdict']]}.")
+        print(f"  The smallest effect that this size shows with 80 % power is {row['detectable']:.3f}.")
 
 
 def read_aloud(scores: pd.DataFrame, arm: str, other: str, size: int = 4) -> pd.DataFrame:
@@ -182,6 +233,63 @@ def as_metrics(summary: pd.DataFrame) -> dict:
     return {row.pop("arm"): row for row in summary.to_dict("records")}
 
 
+def name_arms(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame as figures want it: the arm "kto-1:10" becomes method "kto", arm "1:10"."""
+    names = frame["arm"].str.partition("-")
+    return frame.assign(method=names[0], arm=names[2])
+
+
+def remember(state: Mapping[str, torch.Tensor], **new: torch.Tensor) -> None:
+    """Put new values into a loss's running state, in place, so that they are in its checkpoints and its history."""
+    for name, value in new.items():
+        state[name].copy_(value)
+
+
+def good_texts(p: Mapping) -> list[ratings.Text]:
+    """Human-written training texts rated `good_rating` or better, in a seeded order; none of the gold scorer's half."""
+    texts = ratings.read_texts(Path("build") / p["profile"] / "texts.jsonl")
+    pool = [t for t in texts if (t.split, t.half) == ("train", "proxy") and t.mean >= p["good_rating"] and t.completion]
+    return [pool[i] for i in np.random.default_rng(p["seed"]).permutation(len(pool))]
+
+
+def graded_pairs(records: Sequence) -> tuple[list[Pair], int]:
+    """(pairs whose `margin` says by how much chosen is better, number of ties dropped).
+
+    The margin is the one given, else the difference of the two scores, in the data's own unit. Raises ValueError for a
+    pair that has neither, or whose chosen answer is the worse one.
+    """
+    records = views.scored_to_ranked(records) if isinstance(records[0], Scored) else records
+    pairs = [pair._replace(margin=_margin(pair)) for pair in views.as_pairs(records)]
+    kept = [pair for pair in pairs if pair.margin > 0]
+    return kept, len(records) - len(kept)
+
+
+def _margin(pair: Pair) -> float:
+    scores = (pair.chosen_score, pair.rejected_score)
+    if pair.margin is None and None in scores:
+        raise ValueError(
+            f"pair {pair.id} does not say how much better its chosen answer is: add the column margin, or the columns "
+            "chosen_score and rejected_score"
+        )
+    margin = pair.margin if pair.margin is not None else scores[0] - scores[1]
+    if margin < 0:
+        raise ValueError(f"pair {pair.id}: chosen is worse than rejected by {-margin:g}: swap the two")
+    return float(margin)
+
+
 def gap_scale(pairs: Sequence[Pair]) -> float:
-    """Standard deviation of all scores in the pairs: the unit in which a score gap is told (rating points a unit)."""
-    return float(np.std([s for pair in pairs for s in (pair.chosen_score, pair.rejected_score)]))
+    """Root mean square of the pairs' margins in the data's own unit: twice the standard deviation inside a pair."""
+    return float(np.sqrt(np.mean([pair.margin**2 for pair in pairs])))
+
+
+def column(examples: Sequence, name: str) -> torch.Tensor:
+    """One number of each example, [n]."""
+    return torch.tensor([example.columns[name] for example in examples])
+
+
+def with_column(examples: Sequence, name: str, values) -> list:
+    """The examples with one more number each."""
+    return [
+        example._replace(columns={**example.columns, name: float(value)})
+        for example, value in zip(examples, values, strict=True)
+    ]

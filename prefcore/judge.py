@@ -10,15 +10,18 @@ from prefcore import collate, reference
 from prefcore.types import Example, LossOutput
 
 VERDICTS = (" A", " B")
+QUESTION = "The more positive text is"
 MAX_TOKENS = 64
 
 
-def verdict_examples(pairs: Sequence[tuple[str, str]], tokenizer, wins: Sequence[float] | None = None) -> list[Example]:
+def verdict_examples(
+    pairs: Sequence[tuple[str, str]], tokenizer, wins: Sequence[float] | None = None, question: str = QUESTION
+) -> list[Example]:
     """Each (first, second) as a prompt with the two verdict tokens as completions; column share_0 = P(first is better)."""
     answers = tuple(tuple(collate.encode_text(verdict, tokenizer)) for verdict in VERDICTS)
     if any(len(ids) != 1 for ids in answers):
         raise ValueError(f"this tokenizer has no single token for each of {VERDICTS}: {answers}")
-    pieces = [collate.encode_text(piece, tokenizer) for piece in ("Text A: ", "\nText B: ", "\nThe more positive text is")]
+    pieces = [collate.encode_text(piece, tokenizer) for piece in ("Text A: ", "\nText B: ", f"\n{question}")]
     examples = []
     for i, pair in enumerate(pairs):
         first, second = (collate.encode_text(text, tokenizer)[:MAX_TOKENS] for text in pair)
@@ -33,15 +36,18 @@ def verdict_loss(logps: Tensor, ref_logps, batch, state) -> LossOutput:
     return LossOutput(-(share * logps.log_softmax(1)).sum(1), logps.detach())
 
 
-def verdicts(pairs: Sequence[tuple[str, str]], judge, tokenizer) -> np.ndarray:
+def verdicts(pairs: Sequence[tuple[str, str]], judge, tokenizer, question: str = QUESTION) -> np.ndarray:
     """P(first shown is better) [n] for each (first, second)."""
-    logps = reference.logps(judge, verdict_examples(pairs, tokenizer), pad_id=tokenizer.pad_token_id).astype(np.float64)
+    examples = verdict_examples(pairs, tokenizer, question=question)
+    logps = reference.score_all(judge, examples, pad_id=tokenizer.pad_token_id).astype(np.float64)
     return 1 / (1 + np.exp(logps[:, 1] - logps[:, 0]))
 
 
-def both_orders(pairs: Sequence[tuple[str, str]], judge, tokenizer) -> tuple[np.ndarray, np.ndarray]:
+def both_orders(
+    pairs: Sequence[tuple[str, str]], judge, tokenizer, question: str = QUESTION
+) -> tuple[np.ndarray, np.ndarray]:
     """(p_ab, p_ba) [n] each: the verdict for the first shown with a first, and with b first."""
-    return verdicts(pairs, judge, tokenizer), verdicts([(b, a) for a, b in pairs], judge, tokenizer)
+    return tuple(verdicts(shown, judge, tokenizer, question) for shown in (pairs, [(b, a) for a, b in pairs]))
 
 
 def share_preferring(a: Sequence[int], b: Sequence[int]) -> float:

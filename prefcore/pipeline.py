@@ -60,7 +60,8 @@ def fit_scorers(p: Mapping, build: Path) -> None:
     means = np.array([t.mean for t in half])
     scorers.fit_proxy(models.embed([t.text for t in half], encoder, encoder_tokenizer), means, build / "proxy.safetensors")
     tokenizer, gold = load(p, p["policy"])
-    fit_rater(gold, tokenizer, ratings.choose(texts, p["gold_texts"], p["seed"], split="train", half="gold"), build / "gold", p)
+    short = {"split": "train", "max_words": p["rater_max_words"]}
+    fit_rater(gold, tokenizer, ratings.choose(texts, p["gold_texts"], p["seed"], half="gold", **short), build / "gold", p)
     held_out = ratings.choose(texts, p["held_out_texts"], p["seed"], split="validation")
     loaded = evaluate.load_scorers(build, p["encoder"], device=device)
     report = report_scorers(held_out, loaded, p["seed"])
@@ -108,7 +109,8 @@ def fit_judge(p: Mapping, build: Path) -> None:
     models.choose_device(p["device"], p["threads"])
     texts = ratings.read_texts(build / "texts.jsonl")
     tokenizer, model = load(p, p["policy"])
-    half = ratings.choose(texts, p["judge_texts"], p["seed"] + 1, split="train", half="proxy")
+    short = {"split": "train", "max_words": p["rater_max_words"]}
+    half = ratings.choose(texts, p["judge_texts"], p["seed"] + 1, half="proxy", **short)
     fit_rater(model, tokenizer, half, build / "judge", p)
     pairs = pair_up(half, p["judge_pairs"], p["seed"])
     shown = [(a.text, b.text) for a, b in pairs] + [(b.text, a.text) for a, b in pairs]

@@ -98,9 +98,11 @@ def _place(rows, rng) -> list[tuple[str, str]]:
     return [placed[domain, text.lower()] for _, domain, text, _ in rows]
 
 
-def choose(texts: Sequence[Text], size: int, seed: int, *, split: str, half: str | None = None) -> list[Text]:
-    """`size` texts of a split (and half), seeded; the domains keep their shares."""
-    pool = [t for t in texts if t.split == split and half in (None, t.half)]
+def choose(
+    texts: Sequence[Text], size: int, seed: int, *, split: str, half: str | None = None, max_words: int = 1000
+) -> list[Text]:
+    """`size` texts of a split (and half) of at most `max_words` words, seeded; the domains keep their shares."""
+    pool = [t for t in texts if t.split == split and half in (None, t.half) and len(t.text.split()) <= max_words]
     if size > len(pool):
         raise ValueError(f"asked for {size} texts of {split}/{half}, there are {len(pool)}")
     return [pool[i] for i in np.random.default_rng(seed).permutation(len(pool))[:size]]

@@ -17,7 +17,7 @@ from prefcore.types import Example, LossOutput
 
 RATINGS = np.arange(-4, 5)
 MAX_TOKENS = 96
-QUESTION = "\nRating from 0 (worst) to 8 (best):"
+QUESTION = "\nSentiment:"
 
 
 def fit_proxy(embeddings: np.ndarray, means: np.ndarray, path: Path) -> None:
@@ -62,7 +62,7 @@ def rating_loss(logps: Tensor, ref_logps, batch, state) -> LossOutput:
 
 def rating_shares(texts: Sequence[str], rater, tokenizer) -> np.ndarray:
     """The rater's distribution [n, 9] over the ratings -4 ... +4 for each text."""
-    logps = reference.logps(rater, rating_examples(texts, tokenizer), pad_id=tokenizer.pad_token_id)
+    logps = reference.score_all(rater, rating_examples(texts, tokenizer), pad_id=tokenizer.pad_token_id)
     weights = np.exp(logps - logps.max(1, keepdims=True)).astype(np.float64)
     return weights / weights.sum(1, keepdims=True)
 

@@ -158,6 +158,14 @@ def as_pairs(records: Sequence[Record]) -> list[Pair]:
     return pairs
 
 
+def pairs_if_any(records: Sequence[Record]) -> list[Pair]:
+    """As as_pairs, but an empty list where the records make no pair: for a baseline that may be left out."""
+    kind = _kind(records)
+    if kind is Pair:
+        return list(records)
+    return [] if kind is Unary else best_worst(records if kind is Ranked else scored_to_ranked(records))
+
+
 def as_unary(records: Sequence[Record]) -> list[Unary]:
     """The records with thumbs: chosen is up and rejected is down, a score is up above the median of all scores."""
     kind = _kind(records)
@@ -213,6 +221,15 @@ def imbalance(records: Sequence[Unary], ratio: float, seed: int) -> list[Unary]:
     wanted = max(1, round((len(records) - len(ups)) / ratio))
     kept = {ups[k] for k in _permutation(len(ups), seed)[:wanted]}
     return [record for i, record in enumerate(records) if not record.label or i in kept]
+
+
+def lowest(records: Sequence[Scored], share: float) -> list[Unary]:
+    """The given share of the records, those with the lowest scores, as thumbs-down; at least one."""
+    if not 0 < share <= 1:
+        raise ValueError(f"share is {share}: give the part of the records to keep, above 0 and up to 1")
+    wanted = max(1, round(share * len(records)))
+    kept = set(sorted(range(len(records)), key=lambda i: records[i].score)[:wanted])
+    return [Unary(r.id, r.prompt, r.completion, False, r.finished) for i, r in enumerate(records) if i in kept]
 
 
 def split(records: Sequence[Record], fractions: Sequence[float], seed: int) -> list[list[Record]]:

@@ -30,6 +30,8 @@ def test_a_nan_stays_visible():
 def test_shape_trap():
     with pytest.raises(ValueError, match=r"\[3, 1\]"):
         scale_to_class_means(torch.zeros(3), torch.zeros(3, 1, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"\[3, 1\]"):
+        find_positives(torch.zeros(3, 1))
 
 
 @pytest.mark.parametrize("kind", [torch.bool, torch.int64, torch.float32, torch.float64])

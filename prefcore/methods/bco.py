@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from prefcore.aggregate import find_positives, scale_to_class_means
+from prefcore.ranks import sum_over_ranks
 from prefcore.shapes import check_shapes
 from prefcore.types import LossOutput
 
@@ -99,7 +100,8 @@ def update_cumulative(total: Tensor, count: Tensor, rewards: Tensor) -> tuple[Te
     count is exact up to 2^24 rows, and stops growing there.
     """
     check_shapes("total [], count [], rewards [B,1]", total, count, rewards)
-    return total + rewards.detach().sum(), count + rewards.numel()
+    new = sum_over_ranks(torch.stack([rewards.sum(), rewards.new_tensor(float(rewards.numel()))]))
+    return total + new[0], count + new[1]
 
 
 def density_ratio_weights(prob: Tensor, *, minimum: float, maximum: float) -> Tensor:
@@ -108,8 +110,9 @@ def density_ratio_weights(prob: Tensor, *, minimum: float, maximum: float) -> Te
     prob [B]: the classifier's probability that the row's prompt comes from the thumbs-up prompts.
     """
     check_shapes("prob [B]", prob)
-    if not ((prob >= 0) & (prob <= 1)).all():
-        raise ValueError(f"probabilities must be in [0, 1]; got {prob[~((prob >= 0) & (prob <= 1))].tolist()}")
+    inside = (prob >= 0) & (prob <= 1)
+    if not inside.all():
+        raise ValueError(f"probabilities must be in [0, 1]; got {prob[~inside].tolist()}")
     return (prob / (1 - prob + 1e-8)).clamp(minimum, maximum).detach()
 
 
@@ -132,10 +135,10 @@ def fit_prompt_classifier(
 
 
 def _class_sums(rewards: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums [2] and counts [2] of rewards [B,1] over thumbs-up and thumbs-down rows: what several ranks would add up."""
+    """Sums [2] and counts [2] of rewards [B,1] over thumbs-up and thumbs-down rows, of all ranks."""
     positive, rewards = find_positives(label), rewards.detach()[:, 0]
     sums = torch.stack([rewards[positive].sum(), rewards[~positive].sum()])
-    return sums, torch.stack([positive.sum(), (~positive).sum()])
+    return sum_over_ranks(sums), sum_over_ranks(torch.stack([positive.sum(), (~positive).sum()]))
 
 
 def _mix(old: Tensor, new: Tensor, decay: float) -> Tensor:

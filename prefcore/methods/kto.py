@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from prefcore.aggregate import find_positives
+from prefcore.ranks import mean_over_ranks
 from prefcore.shapes import check_shapes
 from prefcore.types import LossOutput
 
@@ -33,13 +34,11 @@ def kl_estimate(mismatch_logps: Tensor, ref_mismatch_logps: Tensor) -> Tensor:
     """max(0, mean of policy - reference log-probability over mismatched answers): a 0-d constant, in nats.
 
     mismatch_logps, ref_mismatch_logps [N]: summed log-probabilities of prompts with answers to *other* prompts, of one
-    step. Clamped after averaging, never row by row; 0 for N = 0. It is biased (the answers are not the policy's own)
+    step, on all ranks. Clamped after averaging, never row by row; 0 for N = 0. It is biased (the answers are not the policy's own)
     and is often exactly 0, where KTO is a plain sigmoid loss: log how often.
     """
     check_shapes("mismatch_logps [N], ref_mismatch_logps [N]", mismatch_logps, ref_mismatch_logps)
-    logratios = (mismatch_logps - ref_mismatch_logps).detach()
-    total, count = logratios.sum(), logratios.numel()
-    return (total / max(count, 1)).clamp(min=0)
+    return mean_over_ranks(mismatch_logps - ref_mismatch_logps).clamp(min=0)
 
 
 def balance_weights(n_desirable: int, n_undesirable: int, *, ratio: float) -> tuple[float, float]:

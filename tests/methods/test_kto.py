@@ -143,6 +143,10 @@ def test_kl_is_clamped_after_the_mean_not_row_by_row(close):
     close(kto.kl_estimate(torch.tensor([3.0, -1.0]), torch.zeros(2)), 1.0)
 
 
+def test_one_mismatched_answer_is_enough_for_a_kl(close):
+    close(kto.kl_estimate(torch.tensor([-3.0]), torch.tensor([-5.0])), 2.0)
+
+
 def test_kl_of_nothing_is_zero_and_a_nan_stays_visible():
     assert kto.kl_estimate(torch.zeros(0), torch.zeros(0)).item() == 0
     assert kto.kl_estimate(torch.tensor([float("nan"), 1.0]), torch.zeros(2)).isnan()

@@ -130,6 +130,7 @@ def test_a_strength_that_is_no_probability_raises(pair_fixture, bad):
     for call in (lambda: osp.loss(*pair_fixture, strength, beta=0.5), lambda: osp.entropy(strength),
                  lambda: osp.debias(strength, number([0.5] * 3)), lambda: osp.debias(number([0.5] * 3), strength),
                  lambda: osp.debias_logits(strength, number([0.5] * 3), clip=0.01),
+                 lambda: osp.debias_logits(number([0.5] * 3), strength, clip=0.01),
                  lambda: osp.ranked_pairs(strength.tolist(), clip=0.01)):
         with pytest.raises(ValueError, match=str(bad)):
             call()
@@ -139,8 +140,11 @@ def test_shapes_that_do_not_agree_raise(pair_fixture):
     for form in (osp.loss, osp.kl_loss):
         with pytest.raises(ValueError, match=r"strength \[B\]; got.*\[3, 1\]"):
             form(*pair_fixture, STRENGTH[:, None], beta=0.5)
-    with pytest.raises(ValueError, match=r"p_ba \[B\]"):
-        osp.debias(STRENGTH, STRENGTH[:, None])
+    for debias in (osp.debias, lambda *p: osp.debias_logits(*p, clip=0.01)):
+        with pytest.raises(ValueError, match=r"p_ba \[B\]"):
+            debias(STRENGTH, STRENGTH[:, None])
+    with pytest.raises(ValueError, match=r"strength \[B\]"):
+        osp.entropy(STRENGTH[:, None])
 
 
 def test_a_batch_of_one_is_a_row_of_the_batch(pair_fixture, close):

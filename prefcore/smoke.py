@@ -1,0 +1,157 @@
+"""A toy world in which every notebook runs in seconds: made-up texts, random weights, the real stages and notebooks.
+
+Nothing that comes out of it is a result. It shows that what we ship runs, from texts to the comparison's last cell.
+"""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import chdir
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
+from tokenizers import models as token_models
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from prefcore import notebooks, pipeline, ratings
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMON = {
+    "device": "cpu", "threads": 1, "max_prompt": 32, "max_completion": 24, "max_new_tokens": 6, "lora_rank": 2,
+    "lora_layers": 1, "epochs": 1, "learning_rate": 1.0e-2,
+}  # fmt: skip
+METHODS = {  # random scorers and judges say little, so no threshold may leave a method without data
+    "bco": {"prompt_sample_size": 16, "classifier_prompts": 20},
+    "ulma": {"good_rating": 1.0},
+    "osp": {"tie": 0.0},
+}
+SHARED = {
+    "reference_texts": 24, "reference_layers": 2, "reference_learning_rate": 1.0e-2, "proxy_texts": 32, "gold_texts": 24,
+    "rater_layers": 2, "rater_learning_rate": 1.0e-3, "held_out_texts": 24, "judge_texts": 24, "judge_pairs": 8,
+    "held_out_pairs": 12, "preference_prompts": 16, "samples_per_prompt": 4, "evaluation_seeds": 2,
+}  # fmt: skip
+SIZES = {
+    "prompts": 12, "validation_prompts": 4, "test_prompts": 6, "seeds": 2, "demonstrations": 8,
+    "rates": [1.0e-3, 1.0e-2], "sizes": [6, 12], "betas": [0.05, 0.2],
+}  # fmt: skip
+DOMAIN_TEXTS = {"train": 16, "validation": 6, "test": 6}  # in each of the four domains
+OPENINGS = ("The long story", "My old phone", "This new plan", "A short song", "His last goal", "Our own town", "That big deal")
+VERDICTS = (
+    ("is a wonderful great joy for us", 3), ("was a good and happy thing", 2), ("came on the third of May", 0),
+    ("was a poor and sad thing", -2), ("is an awful terrible pain for us", -3),
+)  # fmt: skip
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def run(folder: Path | None = None) -> dict[str, float]:
+    """Every notebook in a workspace (a passing one if no folder is named); seconds of each, which are printed too.
+
+    Raises RuntimeError for the first notebook that fails; the partial copy stays in `folder`.
+    """
+    if folder is None:
+        with tempfile.TemporaryDirectory() as passing:
+            return run(Path(passing))
+    start = time.monotonic()
+    params = workspace(folder)
+    seconds = {"workspace": time.monotonic() - start}
+    for method in params["methods"]:
+        start = time.monotonic()
+        run_notebook(method, params, folder)
+        seconds[method] = time.monotonic() - start
+    for name, value in [*seconds.items(), ("all", sum(seconds.values()))]:
+        print(f"smoke  {name:10}{value:6.1f} s")
+    return seconds
+
+
+def run_notebook(method: str, params: Mapping, folder: Path) -> Path:
+    """One notebook of the workspace; returns its executed copy."""
+    output = folder / "runs" / "smoke" / method / "notebook.ipynb"
+    values = notebooks.merge_parameters(params, method)
+    notebooks.execute(folder / "notebooks" / f"{method}.ipynb", output, values, root=folder)
+    notebooks.export_html(output, output.with_suffix(".html"))
+    return output
+
+
+def workspace(folder: Path) -> dict:
+    """Fill `folder` with all that notebooks and command line read, and return what its params.yaml says.
+
+    params.yaml, notebooks/, build/weights/ (random), build/smoke/ as the stages leave it, metrics/smoke/.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    params = shrink(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
+    shared = {"profile": "smoke"} | params["common"] | params["smoke"]["shared"]
+    build = Path("build/smoke")
+    with chdir(folder):
+        make_weights(Path("build/weights"))
+        ratings.write_texts(make_texts(), build / "texts.jsonl")
+        for stage in (pipeline.fit_reference, pipeline.fit_scorers, pipeline.fit_judge, pipeline.make_preferences):
+            stage(shared, build)
+    return params
+
+
+def shrink(params: Mapping) -> dict:
+    """The quick profile at toy size, as the profile "smoke", but with all arms of the study, so that its cells run too."""
+    sizes = {name: shrink_block(block or {}, params["study"][name] or {}) for name, block in params["quick"].items()}
+    sizes["shared"] |= SHARED
+    methods = {name: (block or {}) | METHODS.get(name, {}) for name, block in params["methods"].items()}
+    return {"profile": "smoke", "common": params["common"] | COMMON, "methods": methods, "smoke": sizes}
+
+
+def shrink_block(quick: Mapping, study: Mapping) -> dict:
+    """Sizes at toy size; any other list as the study has it, as it names arms."""
+    return {k: SIZES.get(k, study.get(k, v) if isinstance(v, list) else v) for k, v in quick.items()}
+
+
+def make_texts(seed: int = 0) -> list[ratings.Text]:
+    """Made-up texts with made-up ratings: five kinds of sentences, from wonderful (+3) to terrible (-3)."""
+    rng = np.random.default_rng(seed)
+    places = [split for split, count in DOMAIN_TEXTS.items() for _ in range(count)]
+    out = []
+    for domain in ratings.COUNTS:
+        sentences = rng.permutation(list(product(range(len(OPENINGS)), range(len(VERDICTS)))))
+        for i, (split, (opening, verdict)) in enumerate(zip(places, sentences, strict=False)):
+            said, mean = VERDICTS[verdict]
+            text = f"{OPENINGS[opening]} {said}"
+            votes = tuple(int(v) for v in np.clip(mean + rng.integers(-1, 2, size=8), -4, 4))
+            prompt, completion = ratings.cut(text, 3)
+            half = ("proxy", "gold")[i % 2] if split == "train" else ""
+            out.append(ratings.Text(f"{domain}:{i}", domain, text, votes, float(np.mean(votes)), split, half,
+                                    f"{domain}: {prompt}", completion))  # fmt: skip
+    return out
+
+
+def make_weights(folder: Path) -> None:
+    """policy/ and encoder/ as plain transformers folders: a Llama and a BERT of random weights, and one tokenizer."""
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer()
+    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    sizes = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes |= {"vocab_size": len(tokenizer), "max_position_embeddings": 256}
+    llama = LlamaConfig(**sizes, **ids, bos_token_id=tokenizer.bos_token_id, num_key_value_heads=2, tie_word_embeddings=True)
+    for name, model in {"policy": LlamaForCausalLM(llama), "encoder": BertModel(BertConfig(**sizes, **ids))}.items():
+        model.save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level BPE of the made-up texts; the digits, " A" and " B" are one token each, and pad is EOS, as in SmolLM2."""
+    sentences = [f"{domain}: {opening} {said}" for domain, opening, (said, _) in product(ratings.COUNTS, OPENINGS, VERDICTS)]
+    core = Tokenizer(token_models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.train_from_iterator([*sentences, *(["Text A, Text B"] * len(sentences))], trainers.BpeTrainer(
+        vocab_size=400, special_tokens=["<|im_start|>", "<|im_end|>"], show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    ))  # fmt: skip
+    special = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}
+    return PreTrainedTokenizerFast(tokenizer_object=core, chat_template=TEMPLATE, **special)

@@ -1,0 +1,72 @@
+"""pyproject.toml, requirements.lock, environment.yml and the Makefile say the same thing."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCK = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
+MAKEFILE = (ROOT / "Makefile").read_text()
+TARGETS = set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.M))
+
+
+@pytest.mark.parametrize("wanted", [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]])
+def test_the_lock_satisfies_each_dependency_of_pyproject(wanted):
+    wanted = Requirement(wanted)
+    pins = dict(line.split("==") for line in LOCK)
+    pins = {canonicalize_name(name): version for name, version in pins.items()}
+    assert wanted.specifier.contains(pins[canonicalize_name(wanted.name)])
+
+
+def test_the_lock_is_torch_first_and_then_exact_versions_in_order():
+    assert LOCK[0] == "torch==2.13.0"
+    for line in LOCK:  # no build tag (+), path, address (@) or option
+        assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.]+", line), line
+    names = [canonicalize_name(line.split("==")[0]) for line in LOCK]
+    assert len(set(names)) == len(names)
+
+
+def test_the_lock_names_no_accelerator_wheel_and_not_this_package():
+    names = {canonicalize_name(line.split("==")[0]) for line in LOCK}
+    assert not [name for name in names if re.match(r"nvidia|cuda|triton|rocm|pytorch-triton", name)]
+    assert names.isdisjoint({"prefcore", "pip"})
+
+
+def test_the_lock_brings_the_build_tool_so_that_nothing_is_built_with_an_unpinned_one():
+    assert any(line.startswith("setuptools==") for line in LOCK)
+
+
+def test_conda_gets_the_python_of_pyproject_and_everything_else_from_the_lock():
+    *plain, through_pip = CONDA["dependencies"]
+    assert plain == ["python=3.11", "pip"]
+    assert PROJECT["requires-python"] == ">=" + plain[0].removeprefix("python=")
+    assert through_pip == {"pip": ["-r requirements.lock", "-e ."]}
+
+
+def test_make_help_lists_the_targets_that_people_are_told_to_use():
+    told = {"env", "data", "repro", "test", "lab", "smoke", "study", "bench", "lint", "clean", "lock"}
+    assert told <= TARGETS
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"])
+def test_make_targets_named_in_a_page_exist(page):
+    named = re.findall(r"`make ([a-z]+)|^\s*(?:\$ )?make ([a-z]+)", (ROOT / page).read_text(), re.M)
+    assert {a or b for a, b in named} <= TARGETS
+
+
+def test_ci_runs_make_test_and_stops_at_the_first_error():
+    script = (ROOT / ".ci/run").read_text().splitlines()
+    assert script[0] == "#!/usr/bin/env bash" and "set -euo pipefail" in script and script[-1] == "make test"
+
+
+def test_no_set_up_file_names_a_host_or_an_index():
+    names = "pyproject.toml requirements.lock environment.yml Makefile .ci/run prefcore/sources.py"
+    for name in names.split():
+        assert not re.search(r"://|--index-url|--extra-index|--find-links", (ROOT / name).read_text()), name
