@@ -16,7 +16,10 @@ WINDOW = 16  # batches whose examples are sorted by length together
 
 
 class Encoded(NamedTuple):
-    """Examples, and how many records were dropped because nothing of a completion would have been left."""
+    """Examples, and how many records were dropped because nothing of a completion would have been left.
+
+    A column is there for all examples or for none: what only some records say is left out.
+    """
 
     examples: list[Example]
     dropped: int
@@ -127,6 +130,8 @@ def encode_ranked(records: Sequence[Ranked], tokenizer, *, max_prompt: int, max_
 def _keep(encode_one: Callable, records) -> Encoded:
     examples = [encode_one(record) for record in records]
     kept = [example for example in examples if example is not None]
+    shared = set.intersection(*(set(example.columns) for example in kept)) if kept else set()
+    kept = [e._replace(columns={name: e.columns[name] for name in e.columns if name in shared}) for e in kept]
     return Encoded(kept, len(examples) - len(kept))
 
 
@@ -174,6 +179,11 @@ def add_mismatches(plan: Plan) -> Plan:
 def size(example: Example) -> int:
     """Tokens that the network reads for this example: the last token of each completion is only predicted."""
     return len(example.prompt) + sum(len(completion) - 1 for completion in example.completions)
+
+
+def longest(examples: Sequence[Example]) -> int:
+    """At most so many tokens are in any prompt of these examples with any of their completions."""
+    return max(len(e.prompt) for e in examples) + max(len(c) for e in examples for c in e.completions)
 
 
 def collate(examples: Sequence[Example], *, pad_id: int) -> dict:

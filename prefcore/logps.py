@@ -133,15 +133,19 @@ def _sum_by_branch(tokens: Tensor, batch) -> Tensor:
     return sums.view(size, branches)
 
 
-def choose_path(policy, tolerance: float = 1e-3):
+def choose_path(policy, longest: int = 0, tolerance: float = 1e-3):
     """`branch_logps` if this model gives the plain numbers with it, else `plain_logps`: decided by numbers, not by name.
 
-    Three made-up token sequences are scored both ways; state-space models, sliding windows, soft-capped or scaled logits
-    fail the comparison (or raise) and get the plain path.
+    Three made-up token sequences are scored both ways; state-space models, soft-capped or scaled logits fail the
+    comparison (or raise) and get the plain path. So does a model whose attention reaches less far back than `longest`
+    tokens, which so short a comparison may not show.
     """
     from prefcore.collate import collate
     from prefcore.types import Example
 
+    reaches = [getattr(policy.config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    if any(reach and reach < longest for reach in reaches):
+        return plain_logps
     device = next(policy.parameters()).device
     size = unwrap(policy).get_input_embeddings().weight.shape[0]
     ids = [(7 * i + 3) % size for i in range(12)]

@@ -80,6 +80,7 @@ def execute(path: str | Path, output: str | Path, values: Mapping, *, root: str 
     _check_values(path, values)
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
+    output.unlink(missing_ok=True)  # it may be a link into DVC's cache
     total = sum(_runs(cell) for cell in _read(path).cells) + bool(values)  # papermill adds a cell with the values
     here, done, start = {"heading": "its start"}, [], time.monotonic()
 
@@ -121,6 +122,7 @@ def export_html(executed: str | Path, html: str | Path) -> Path:
     page, _ = HTMLExporter().from_filename(str(executed))
     html = Path(html)
     html.parent.mkdir(parents=True, exist_ok=True)
+    html.unlink(missing_ok=True)
     html.write_text(page, encoding="utf-8")
     return html
 
@@ -192,6 +194,8 @@ def _parameter_problems(source: str) -> list[str]:
             good = False
         if not good:
             problems.append(f"has the line {line!r}; each must be `name = literal  # comment`")
+        elif line.count("=") > 1:  # papermill counts them, and takes the parameter for an unknown one
+            problems.append(f"has a second = in the line {line!r}; write it in words")
     return problems
 
 

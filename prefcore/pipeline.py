@@ -164,7 +164,7 @@ def make_preferences(p: Mapping, build: Path) -> None:
             evaluate.score_policy(policy, tokenizer, prompts, loaded, max_new_tokens=p["max_new_tokens"], seed=seed, arm="reference")
             for seed in range(p["evaluation_seeds"])
         ]
-        pd.concat(frames).to_csv(build / f"reference_{split}.csv", index=False, float_format="%.6g", lineterminator="\n")
+        runs.write_table(pd.concat(frames), build / f"reference_{split}.csv")
 
 
 def sample_ranked(policy, tokenizer, prompts, loaded, p: Mapping, *, seed: int) -> list[Ranked]:
@@ -187,12 +187,13 @@ def sample_ranked(policy, tokenizer, prompts, loaded, p: Mapping, *, seed: int) 
 
 def write_ranked(records, path: Path) -> None:
     """One JSON object a line."""
-    path.write_text("".join(json.dumps(r._asdict(), ensure_ascii=False) + "\n" for r in records))
+    path.unlink(missing_ok=True)  # it may be a link into DVC's cache
+    path.write_text("".join(json.dumps(r._asdict(), ensure_ascii=False) + "\n" for r in records), encoding="utf-8")
 
 
 def read_ranked(path: Path) -> list[Ranked]:
     """What write_ranked wrote."""
-    rows = map(json.loads, path.read_text().splitlines())
+    rows = [json.loads(line) for line in path.open(encoding="utf-8")]
     return [Ranked(r["id"], r["prompt"], *(tuple(r[k]) for k in ("completions", "scores", "finished")), r["domain"]) for r in rows]
 
 

@@ -123,10 +123,11 @@ def choose_prompts(texts: Sequence[Text], size: int, seed: int, *, split: str) -
 def write_texts(texts: Sequence[Text], path: Path) -> None:
     """One JSON object a line."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(text._asdict(), ensure_ascii=False) + "\n" for text in texts))
+    path.unlink(missing_ok=True)  # it may be a link into DVC's cache
+    path.write_text("".join(json.dumps(text._asdict(), ensure_ascii=False) + "\n" for text in texts), encoding="utf-8")
 
 
 def read_texts(path: Path) -> list[Text]:
     """What write_texts wrote."""
-    rows = map(json.loads, path.read_text().splitlines())
+    rows = [json.loads(line) for line in path.open(encoding="utf-8")]
     return [Text(**{**row, "ratings": tuple(row["ratings"])}) for row in rows]

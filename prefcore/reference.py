@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from prefcore.collate import Plan, collate, size
+from prefcore.collate import Plan, collate, longest, size
 from prefcore.logps import branch_logps, choose_path, frozen_depth, run_trunk, to_device, unwrap
 from prefcore.progress import track
 from prefcore.types import Example
@@ -55,9 +55,11 @@ class Frozen(NamedTuple):
 
 
 def usable_depth(policy, examples: Sequence[Example], pad_id: int) -> int:
-    """Frozen layers whose output may be kept: 0 where that would take too much memory or does not give the same numbers."""
+    """Frozen layers whose output may be kept: 0 where it takes too much memory or does not give the same numbers."""
     depth, width = frozen_depth(policy), unwrap(policy).config.hidden_size
-    if depth == 0 or choose_path(policy) is not branch_logps or sum(map(size, examples)) * width * 4 > TRUNK_BYTES:
+    if depth == 0 or sum(map(size, examples)) * width * 4 > TRUNK_BYTES:
+        return 0
+    if choose_path(policy, longest(examples)) is not branch_logps:
         return 0
     device = next(policy.parameters()).device
     batch = to_device(collate(examples[:2], pad_id=pad_id), device)
@@ -108,7 +110,7 @@ def logps(policy, examples: Sequence[Example], *, pad_id: int) -> np.ndarray:
 
 def score_all(policy, examples: Sequence[Example], *, pad_id: int) -> np.ndarray:
     """Summed log-probabilities [n, K] float32 under the policy as it is, without gradient and without cache."""
-    score = choose_path(policy)
+    score = choose_path(policy, longest(examples))
     out = np.empty((len(examples), len(examples[0].completions)), dtype=np.float32)
     device = next(policy.parameters()).device
     with torch.no_grad():

@@ -34,7 +34,7 @@ def finish(
     scores: pd.DataFrame,
     root: str | Path = ".",
 ) -> Path:
-    """Write what a run leaves behind, metrics last, and return the path of the metrics file.
+    """Write what a run leaves behind, metrics last, drop its checkpoints, and return the path of the metrics file.
 
     metrics: nested mappings with string keys; lists, strings, numbers, booleans, None and Intervals inside.
     history: one row per logged step; an empty cell means "not measured at this step".
@@ -46,15 +46,23 @@ def finish(
     _check_table(scores, f"{method} scores", gaps=False)
     _settled(metrics, "metrics")
     folder = Path(root) / "runs" / profile / method
-    _write(folder / "history.csv", _csv(history))
-    _write(folder / "scores.csv", _csv(scores))
-    return write_metrics(metrics, profile, method, root)
+    write_table(history, folder / "history.csv")
+    write_table(scores, folder / "scores.csv")
+    path = write_metrics(metrics, profile, method, root)
+    shutil.rmtree(Path(root) / ".checkpoints" / profile / method, ignore_errors=True)  # the next run is a new one
+    return path
 
 
 def write_metrics(metrics: Mapping, profile: str, name: str, root: str | Path = ".") -> Path:
     """The metrics file alone, of a stage that has neither history nor scores; the same rules as `finish`."""
     text = json.dumps(_settled(metrics, "metrics"), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     return _write(_metrics_folder(profile, root) / f"{name}.json", text + "\n")
+
+
+def write_table(table: pd.DataFrame, path: Path) -> Path:
+    """The table as CSV, numbers at 6 significant digits."""
+    text = table.to_csv(index=False, lineterminator="\r\n", float_format="%.6g")
+    return _write(path, text.replace("\r\n", "\n"))  # by way of \r\n, as a lone \r in a sampled text is not quoted else
 
 
 def claim(text: str, test: str, interval: Interval, verdict: str, detectable: float) -> dict:
@@ -142,10 +150,6 @@ def _check_table(table: pd.DataFrame, name: str, *, gaps: bool) -> None:
             first = int(bad.argmax())
             what = f"{bad.sum()} bad values in {column!r}, the first in row {first}: {values.iloc[first]}"
             raise ValueError(f"{name}: {what}")
-
-
-def _csv(table: pd.DataFrame) -> str:
-    return table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
 
 
 def _write(path: Path, text: str) -> Path:

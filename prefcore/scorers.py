@@ -26,6 +26,7 @@ def fit_proxy(embeddings: np.ndarray, means: np.ndarray, path: Path) -> None:
 
     ridge = RidgeCV(alphas=np.logspace(-2, 2, 9)).fit(embeddings.astype(np.float64), means)
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)  # it may be a link into DVC's cache
     save_file({"weight": ridge.coef_.astype(np.float64), "bias": np.array([ridge.intercept_])}, path)
 
 

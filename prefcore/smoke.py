@@ -23,7 +23,7 @@ from prefcore import notebooks, pipeline, ratings
 ROOT = Path(__file__).resolve().parents[1]
 COMMON = {
     "device": "cpu", "threads": 1, "max_prompt": 32, "max_completion": 24, "max_new_tokens": 6, "lora_rank": 2,
-    "lora_layers": 1, "epochs": 1, "learning_rate": 1.0e-2,
+    "lora_layers": 1, "batch_size": 4, "epochs": 1, "learning_rate": 1.0e-2,
 }  # fmt: skip
 METHODS = {  # random scorers and judges say little, so no threshold may leave a method without data
     "bco": {"prompt_sample_size": 16, "classifier_prompts": 20},
@@ -31,16 +31,18 @@ METHODS = {  # random scorers and judges say little, so no threshold may leave a
     "osp": {"tie": 0.0},
 }
 SHARED = {
-    "reference_texts": 24, "reference_layers": 2, "reference_learning_rate": 1.0e-2, "proxy_texts": 32, "gold_texts": 24,
-    "rater_layers": 2, "rater_learning_rate": 1.0e-3, "held_out_texts": 24, "judge_texts": 24, "judge_pairs": 8,
-    "held_out_pairs": 12, "preference_prompts": 16, "samples_per_prompt": 4, "evaluation_seeds": 2,
+    "reference_texts": 24, "reference_layers": 2, "reference_learning_rate": 1.0e-2, "proxy_texts": 32,
+    "gold_texts": 24, "rater_layers": 2, "rater_learning_rate": 1.0e-3, "held_out_texts": 24, "judge_texts": 24,
+    "judge_pairs": 8, "held_out_pairs": 12, "preference_prompts": 16, "samples_per_prompt": 4, "evaluation_seeds": 2,
 }  # fmt: skip
 SIZES = {
     "prompts": 12, "validation_prompts": 4, "test_prompts": 6, "seeds": 2, "demonstrations": 8,
     "rates": [1.0e-3, 1.0e-2], "sizes": [6, 12], "betas": [0.05, 0.2],
 }  # fmt: skip
 DOMAIN_TEXTS = {"train": 16, "validation": 6, "test": 6}  # in each of the four domains
-OPENINGS = ("The long story", "My old phone", "This new plan", "A short song", "His last goal", "Our own town", "That big deal")
+OPENINGS = (
+    "The long story", "My old phone", "This new plan", "A short song", "His last goal", "Our own town", "That big deal",
+)  # fmt: skip
 VERDICTS = (
     ("is a wonderful great joy for us", 3), ("was a good and happy thing", 2), ("came on the third of May", 0),
     ("was a poor and sad thing", -2), ("is an awful terrible pain for us", -3),
@@ -100,7 +102,7 @@ def workspace(folder: Path) -> dict:
 
 
 def shrink(params: Mapping) -> dict:
-    """The quick profile at toy size, as the profile "smoke", but with all arms of the study, so that its cells run too."""
+    """The quick profile at toy size as the profile "smoke", with all arms of the study, so that its cells run too."""
     sizes = {name: shrink_block(block or {}, params["study"][name] or {}) for name, block in params["quick"].items()}
     sizes["shared"] |= SHARED
     methods = {name: (block or {}) | METHODS.get(name, {}) for name, block in params["methods"].items()}
@@ -134,18 +136,18 @@ def make_weights(folder: Path) -> None:
     """policy/ and encoder/ as plain transformers folders: a Llama and a BERT of random weights, and one tokenizer."""
     torch.manual_seed(0)
     tokenizer = make_tokenizer()
-    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
     sizes = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
     sizes |= {"vocab_size": len(tokenizer), "max_position_embeddings": 256}
-    llama = LlamaConfig(**sizes, **ids, bos_token_id=tokenizer.bos_token_id, num_key_value_heads=2, tie_word_embeddings=True)
+    llama = LlamaConfig(**sizes, **ids, num_key_value_heads=2, tie_word_embeddings=True)
     for name, model in {"policy": LlamaForCausalLM(llama), "encoder": BertModel(BertConfig(**sizes, **ids))}.items():
         model.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE of the made-up texts; the digits, " A" and " B" are one token each, and pad is EOS, as in SmolLM2."""
-    sentences = [f"{domain}: {opening} {said}" for domain, opening, (said, _) in product(ratings.COUNTS, OPENINGS, VERDICTS)]
+    """Byte-level BPE of the made-up texts; digits, " A" and " B" are one token each, and pad is EOS, as in SmolLM2."""
+    sentences = [" ".join(words) for words in product(ratings.COUNTS, OPENINGS, [said for said, _ in VERDICTS])]
     core = Tokenizer(token_models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()

@@ -19,7 +19,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from prefcore import progress
-from prefcore.collate import Plan, collate, pad_trunk
+from prefcore.collate import Plan, collate, longest, pad_trunk
 from prefcore.logps import choose_path
 from prefcore.reference import weight_hash
 
@@ -54,9 +54,9 @@ class Batches(Dataset):
 class Objective(torch.nn.Module):
     """Policy and loss as one module, as the Trainer wants it; `state` is the loss's running state, saved with it."""
 
-    def __init__(self, policy, loss: Callable, state: dict[str, float]):
+    def __init__(self, policy, loss: Callable, state: dict[str, float], longest: int):
         super().__init__()
-        self.policy, self.loss, self.score = policy, loss, choose_path(policy)
+        self.policy, self.loss, self.score = policy, loss, choose_path(policy, longest)
         self.state = torch.nn.ParameterDict(
             {name: torch.nn.Parameter(torch.tensor(float(value)), requires_grad=False) for name, value in state.items()}
         )
@@ -152,7 +152,7 @@ def fit(
                 "norm": max_grad_norm, "decay": weight_decay, "state": state or {}, "more": repr(arguments)}
     last = _last_checkpoint(checkpoints, _identity(policy, plan, loss, settings))
     device = next(policy.parameters()).device
-    module = Objective(policy, loss, state or {}).to(device)
+    module = Objective(policy, loss, state or {}, longest(plan.examples)).to(device)
     trainer = PlanTrainer(
         model=module,
         args=TrainingArguments(
@@ -171,8 +171,9 @@ def fit(
     policy.eval()
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     policy.eval()
-    rows = [row for row in trainer.state.log_history if "loss" in row]
-    return pd.DataFrame(rows).drop(columns=["epoch"], errors="ignore").set_index("step").reset_index()
+    rows = pd.DataFrame([row for row in trainer.state.log_history if "loss" in row])
+    first = ["step", "loss", "learning_rate", "grad_norm"]  # a checkpoint has forgotten the columns' order
+    return rows[first + sorted(set(rows) - {*first, "epoch"})]
 
 
 def _last_checkpoint(folder: Path, identity: str) -> Path | None:
@@ -194,10 +195,14 @@ def _last_checkpoint(folder: Path, identity: str) -> Path | None:
 
 
 def _identity(policy, plan: Plan, loss: Callable, settings: dict) -> str:
-    """sha256 over all that decides the run: data and order, weights, the loss's source and the numbers it refers to."""
+    """sha256 over all that decides the run: our code, the loss and its numbers, weights, data and order."""
     names = inspect.getclosurevars(loss)
-    numbers = {k: v for k, v in sorted({**names.globals, **names.nonlocals}.items()) if isinstance(v, (int, float, str))}
-    digest = hashlib.sha256(repr((settings, numbers, inspect.getsource(loss))).encode())
+    used = sorted({**names.globals, **names.nonlocals}.items())
+    numbers = {name: value for name, value in used if isinstance(value, int | float | str | tuple)}
+    functions = [inspect.getsource(value) for _, value in used if inspect.isfunction(value)]
+    digest = hashlib.sha256(repr((settings, numbers, functions, inspect.getsource(loss))).encode())
+    for source in sorted(Path(__file__).parent.rglob("*.py")):  # the loss calls a method, the method calls the core
+        digest.update(source.read_bytes())
     digest.update(weight_hash(policy).encode())
     for name, parameter in sorted(policy.named_parameters()):
         if parameter.requires_grad:

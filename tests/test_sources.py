@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from prefcore import sources
 from prefcore.sources import Archive, File, SourceError, fetch
@@ -221,6 +222,11 @@ def test_every_pinned_file_has_a_hash_a_known_archive_and_a_path_inside_data():
     for file in files:
         assert len(bytes.fromhex(file.sha256)) == 32 and file.package in packages
         assert ".." not in file.path and not file.path.startswith("/")
+
+
+def test_data_dvc_tracks_as_many_files_as_are_pinned():
+    (tracked,) = yaml.safe_load((Path(sources.__file__).parents[1] / "data.dvc").read_text())["outs"]
+    assert (tracked["path"], tracked["nfiles"]) == ("data", len(sources.pinned()))
 
 
 def test_the_command_names_the_bad_file_and_fails(tmp_path):

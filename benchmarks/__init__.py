@@ -1,0 +1,1 @@
+"""Speed and memory beside another library. Nothing here is a result of a method; nothing is written into metrics/."""
