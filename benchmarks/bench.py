@@ -102,9 +102,9 @@ def work(name: str, side: str, options) -> dict:
             wall, cpu, _ = timed(trainer.train)
             losses = peer.losses(trainer)
     return {
-        "case": name, "side": side, "pairs": len(pairs), "seconds": wall, "cpu_seconds": cpu, "load": os.getloadavg()[0],
-        "tokens_per_s": tokens / wall, "flops_per_s": flops / wall, "memory_mib": meter.memory_peak() - before,
-        "before_mib": before, "losses": losses, "matmul_flops_per_s": meter.matmul_rate(),
+        "case": name, "side": side, "pairs": len(pairs), "load": os.getloadavg()[0], "seconds": wall,
+        "cpu_seconds": cpu, "tokens_per_s": tokens / wall, "flops_per_s": flops / wall, "before_mib": before,
+        "memory_mib": meter.memory_peak() - before, "losses": losses, "matmul_flops_per_s": meter.matmul_rate(),
     }
 
 

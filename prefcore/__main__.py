@@ -7,6 +7,7 @@
     python -m prefcore smoke                    every notebook with a tiny random model
     python -m prefcore run METHOD --data FILE_OR_HUB_ID [--set key=value ...] [--drop-bad]
     python -m prefcore sample RUN --prompt TEXT [--prompt TEXT ...]
+    python -m prefcore merge RUN FOLDER         adapter and base as one plain transformers model
 """
 
 import argparse
@@ -40,9 +41,13 @@ def main(arguments: list[str] | None = None) -> int:
     talk.add_argument("--prompt", action="append", required=True)
     talk.add_argument("--seed", type=int, default=0)
     talk.add_argument("--tokens", type=int, default=32)
+    merge = commands.add_parser("merge")
+    merge.add_argument("run")
+    merge.add_argument("folder")
     given = parser.parse_args(arguments)
     actions: dict[str, Callable] = {
         "data": _data, "stage": _stage, "notebook": _notebook, "study": _study, "smoke": _smoke, "run": _run, "sample": _sample,
+        "merge": _merge,
     }
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -138,19 +143,33 @@ def _run(given) -> None:
     print(f"read {folder / 'notebook.html'}; numbers are in metrics/own/{given.method}.json")
 
 
-def _sample(given) -> None:
-    from prefcore import collate, models
-    from prefcore.sample import sample
+def _load_run(run: str):
+    from prefcore import models
 
-    folder = Path(given.run)
+    folder = Path(run)
     folder = folder / "model" if (folder / "model").is_dir() else folder
-    if not (folder / "config.json").exists():
+    if not any((folder / name).exists() for name in ("config.json", "adapter_config.json")):
         raise FileNotFoundError(f"{folder} holds no model: name a folder of runs/ that a notebook has saved, or a model folder")
     models.choose_device("auto", os.cpu_count() or 1)
-    tokenizer, policy = models.load_policy(str(folder))
+    return models.load_policy(str(folder))
+
+
+def _sample(given) -> None:
+    from prefcore import collate
+    from prefcore.sample import sample
+
+    tokenizer, policy = _load_run(given.run)
     ids = [collate.encode_prompt(prompt, tokenizer) for prompt in given.prompt]
     for prompt, drawn in zip(given.prompt, sample(policy, tokenizer, ids, max_new_tokens=given.tokens, seed=given.seed), strict=True):
         print(f"{prompt}|{drawn.text}")
+
+
+def _merge(given) -> None:
+    from prefcore import models
+
+    tokenizer, policy = _load_run(given.run)
+    models.save_policy(policy, tokenizer, Path(given.folder))
+    print(f"{given.folder} holds the merged model")
 
 
 def _smoke(given) -> None:

@@ -283,7 +283,9 @@ def gap_scale(pairs: Sequence[Pair]) -> float:
 
 
 def column(examples: Sequence, name: str) -> torch.Tensor:
-    """One number of each example, [n]."""
+    """One number of each example, [n]; ValueError where the data do not have it."""
+    if missing := [example.id for example in examples if name not in example.columns]:
+        raise ValueError(f"{len(missing)} examples, the first of them {missing[0]}, have no {name}: add such a column")
     return torch.tensor([example.columns[name] for example in examples])
 
 

@@ -9,8 +9,8 @@ import copy
 import torch
 from torch import Tensor
 
-ROWS = 128  # rows of logits alive at once: 128 x 49,152 x 4 bytes = 25 MB
-KEPT_BYTES = 256 * 2**20  # probabilities kept for the backward pass of a trainable head; above it they are recomputed
+COLUMNS = 2048  # words of the vocabulary whose logits are alive at once; in blocks of rows each block reads all weights
+KEPT_BYTES = 256 * 2**20  # exponentials kept for the backward pass of a trainable head; above it they are recomputed
 
 
 def unwrap(policy):
@@ -19,59 +19,66 @@ def unwrap(policy):
 
 
 class TokenLogps(torch.autograd.Function):
-    """log softmax(hidden @ weight.T)[targets] without a logits tensor of all rows.
+    """log softmax(hidden @ weight.T)[targets] without a logits tensor of the whole vocabulary.
 
-    hidden [N, H], weight [V, H], targets [N] -> [N] float32. With a frozen weight the gradient with respect to hidden,
-    weight[target] - sum_v p_v weight[v], is formed in the forward pass ([N, H] is kept, no logits are); with a trainable
-    weight the probabilities are kept up to KEPT_BYTES and recomputed above that.
+    hidden [N, H], weight [V, H], targets [N] -> [N] float32. Blocks of the vocabulary follow each other with a running
+    maximum (online softmax, arXiv 1805.02867). With a frozen weight the gradient with respect to hidden,
+    weight[target] - sum_v p_v weight[v], is formed in the forward pass ([N, H] is kept, no logits are); with a
+    trainable weight the exponentials are kept up to KEPT_BYTES and recomputed above that.
     """
 
     @staticmethod
     def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-        logps = hidden.new_empty(len(hidden), dtype=torch.float32)
         train_weight, train_hidden = weight.requires_grad, hidden.requires_grad
         keep = train_weight and hidden.shape[0] * weight.shape[0] * 4 <= KEPT_BYTES
-        slopes = torch.empty_like(hidden) if train_hidden and not train_weight else None
+        mean = torch.zeros_like(hidden, dtype=torch.float32) if train_hidden and not train_weight else None
+        chosen, total = hidden.new_zeros(2, len(hidden), dtype=torch.float32)
+        highest = torch.full_like(total, -torch.inf)
         kept = []
-        for start in range(0, len(hidden), ROWS):
-            rows = slice(start, start + ROWS)
-            probabilities, logps[rows] = _softmax_(hidden[rows] @ weight.T, targets[rows])
-            if slopes is not None:
-                slopes[rows] = weight[targets[rows]] - probabilities.to(weight.dtype) @ weight
+        for start, block in _blocks(weight):
+            logits = (hidden @ block.T).float()
+            inside = (targets >= start) & (targets < start + len(block))
+            own = logits.gather(1, (targets - start).clamp(0, len(block) - 1)[:, None]).squeeze(1)
+            chosen = torch.where(inside, own, chosen)
+            before, highest = highest, torch.maximum(highest, logits.amax(1))
+            powers, fade = logits.sub_(highest[:, None]).exp_(), (before - highest).exp()
+            total = total * fade + powers.sum(1)
+            if mean is not None:
+                mean.mul_(fade[:, None]).add_(powers.to(block.dtype) @ block)
             if keep:
-                kept.append(probabilities)
-        ctx.save_for_backward(hidden, weight, targets, slopes, *kept)
-        return logps
+                kept += [highest, powers]
+        norm = highest + total.log()
+        slopes = None if mean is None else (weight[targets] - mean / total[:, None]).to(hidden.dtype)
+        ctx.save_for_backward(hidden, weight, targets, norm, slopes, *kept)
+        return chosen - norm
 
     @staticmethod
     def backward(ctx, upstream: Tensor):
-        hidden, weight, targets, slopes, *kept = ctx.saved_tensors
+        hidden, weight, targets, norm, slopes, *kept = ctx.saved_tensors
         if slopes is not None:
             return slopes * upstream[:, None].to(slopes.dtype), None, None
-        grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
-        for i, start in enumerate(range(0, len(hidden), ROWS)):
-            rows = slice(start, start + ROWS)
-            # one-hot minus probabilities, times the incoming gradient
-            pull = kept[i] if kept else _softmax_(hidden[rows] @ weight.T, targets[rows])[0]
-            pull = pull.mul_(-upstream[rows, None])
-            pull.scatter_add_(1, targets[rows, None], upstream[rows, None].to(pull.dtype))
-            pull = pull.to(weight.dtype)
+        # upstream times (one-hot minus probabilities): the one-hot part here, the probabilities block by block
+        pull = upstream[:, None].to(weight.dtype)
+        grad_hidden = weight[targets] * pull if ctx.needs_input_grad[0] else None
+        grad_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
+        for i, (start, block) in enumerate(_blocks(weight)):
+            if kept:
+                powers, scale = kept[2 * i + 1], upstream * (kept[2 * i] - norm).exp()
+            else:
+                powers, scale = (hidden @ block.T).float().sub_(norm[:, None]).exp_(), upstream
+            powers, scale = powers.to(weight.dtype), scale[:, None].to(weight.dtype)
             if grad_hidden is not None:
-                torch.mm(pull, weight, out=grad_hidden[rows])
+                grad_hidden.addcmul_(powers @ block, scale, value=-1)
             if grad_weight is not None:
-                grad_weight.addmm_(pull.T, hidden[rows])
+                torch.mm(powers.T, hidden * -scale, out=grad_weight[start : start + len(block)])
+        if grad_weight is not None:
+            grad_weight.index_add_(0, targets, hidden * pull)
         return grad_hidden, grad_weight, None
 
 
-def _softmax_(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities (written over the logits where they are float32) and the log-probability of each target."""
-    logits = logits.float()
-    logits.sub_(logits.amax(1, keepdim=True))
-    chosen = logits.gather(1, targets[:, None]).squeeze(1)
-    logits.exp_()
-    total = logits.sum(1)
-    return logits.div_(total[:, None]), chosen - total.log()
+def _blocks(weight: Tensor):
+    """(index of its first row, rows) of each block of the weight."""
+    return zip(range(0, len(weight), COLUMNS), weight.split(COLUMNS), strict=True)
 
 
 def branch_logps(policy, batch) -> Tensor:
@@ -121,7 +128,8 @@ def _with_layers(decoder, layers, norm):
 def plain_logps(policy, batch) -> Tensor:
     """The same numbers [B, K] for a model that cannot take a 4-D mask: every prompt and completion as its own row."""
     sequences = batch["sequences"]
-    logits = policy(input_ids=sequences["input_ids"], attention_mask=sequences["attention_mask"], use_cache=False).logits
+    how = {"attention_mask": sequences["attention_mask"], "use_cache": False}
+    logits = policy(input_ids=sequences["input_ids"], **how).logits
     logits = logits.flatten(0, 1).index_select(0, sequences["rows"]).float()
     tokens = logits.gather(1, batch["targets"][:, None]).squeeze(1) - logits.logsumexp(1)
     return _sum_by_branch(tokens, batch)
@@ -134,7 +142,7 @@ def _sum_by_branch(tokens: Tensor, batch) -> Tensor:
 
 
 def choose_path(policy, longest: int = 0, tolerance: float = 1e-3):
-    """`branch_logps` if this model gives the plain numbers with it, else `plain_logps`: decided by numbers, not by name.
+    """`branch_logps` if it gives this model's plain numbers, else `plain_logps`: decided by numbers, not by name.
 
     Three made-up token sequences are scored both ways; state-space models, soft-capped or scaled logits fail the
     comparison (or raise) and get the plain path. So does a model whose attention reaches less far back than `longest`

@@ -24,7 +24,10 @@ def choose_device(device: str, threads: int) -> torch.device:
 def load_policy(name: str, *, device: str = "cpu", dtype: str = "float32"):
     """(tokenizer, causal language model in eval mode). A folder that holds a LoRA adapter loads with its base."""
     tokenizer = AutoTokenizer.from_pretrained(name)
-    policy = AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, dtype), use_safetensors=True)
+    loader = AutoModelForCausalLM
+    if (Path(name) / "adapter_config.json").exists():
+        from peft import AutoPeftModelForCausalLM as loader
+    policy = loader.from_pretrained(name, dtype=getattr(torch, dtype), use_safetensors=True)
     policy.config.use_cache = False
     return tokenizer, policy.to(device).eval()
 
@@ -55,8 +58,17 @@ def train_top(policy, *, layers: int):
     return policy
 
 
+def save_adapter(policy, tokenizer, folder: Path) -> None:
+    """The adapter alone (a few MB) with the name of its base; load_policy and plain transformers with peft load it."""
+    for config in policy.peft_config.values():
+        config.target_modules = sorted(config.target_modules)  # a set is written in another order each time
+    policy.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
+    tokenizer.save_pretrained(folder)
+
+
 def save_policy(policy, tokenizer, folder: Path) -> None:
-    """Plain transformers files: a merged model, or the model itself."""
+    """Plain transformers files of the whole model, an adapter merged in."""
     if hasattr(policy, "merge_and_unload"):
         policy = policy.merge_and_unload()
     policy.save_pretrained(folder)

@@ -162,10 +162,10 @@ def _write(path: Path, text: str) -> Path:
 
 
 def save_model(policy, tokenizer, profile: str, method: str, root: str | Path = ".") -> Path:
-    """The policy as plain transformers files under runs/<profile>/<method>/model, an adapter merged in."""
-    from prefcore.models import save_policy
+    """The trained adapter under runs/<profile>/<method>/model; `python -m prefcore merge` makes it a whole model."""
+    from prefcore.models import save_adapter
 
     folder = Path(root) / "runs" / profile / method / "model"
     shutil.rmtree(folder, ignore_errors=True)
-    save_policy(policy, tokenizer, folder)
+    save_adapter(policy, tokenizer, folder)
     return folder

@@ -206,7 +206,7 @@ def test_one_prompt_alone_has_no_mismatched_answer():
 
 
 def test_a_batch_of_one_small_example_in_full():
-    """Prompt 5 6, completions 7 8 2 and 9: read are 5 6 | 7 8 | and nothing of the second, whose one token is predicted."""
+    """Prompt 5 6, completions 7 8 2 and 9: read are 5 6 | 7 8, and nothing of 9, which is only predicted."""
     batch = collate([Example("a", (5, 6), ((7, 8, 2), (9,)), {"offset": 0.5})], pad_id=0)
     assert batch["input_ids"].tolist() == [[5, 6, 7, 8]]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 3]]

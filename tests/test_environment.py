@@ -2,11 +2,13 @@
 
 import re
 import tomllib
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +43,13 @@ def test_the_lock_names_no_accelerator_wheel_and_not_this_package():
 
 def test_the_lock_brings_the_build_tool_so_that_nothing_is_built_with_an_unpinned_one():
     assert any(line.startswith("setuptools==") for line in LOCK)
+
+
+@pytest.mark.parametrize("pin", LOCK)
+def test_each_locked_version_accepts_the_oldest_python_that_pyproject_promises(pin):
+    promised = PROJECT["requires-python"].removeprefix(">=") + ".0"
+    accepted = metadata(pin.split("==")[0])["Requires-Python"]
+    assert SpecifierSet(accepted or "").contains(promised), f"{pin} needs Python {accepted}"
 
 
 def test_conda_gets_the_python_of_pyproject_and_everything_else_from_the_lock():

@@ -72,7 +72,7 @@ def test_branches_plain_rows_and_a_slow_loop_agree(tiny_llama, n, branches):
 
 @pytest.mark.parametrize("path", [branch_logps, plain_logps])
 def test_each_prompt_token_reaches_every_branch(tiny_llama, path):
-    """Where the mask is lost on the way, restarting positions look like packed sequences and branches lose the prompt."""
+    """Where the mask gets lost, positions that start again look like packed sequences: branches lose the prompt."""
     example = Example("a", (5, 6, 7, 8), ((10, 11, 12), (20, 21), (30,)))
     before = score(tiny_llama, [example], path)
     for place in range(4):
@@ -118,8 +118,8 @@ def naive(hidden, weight, targets):
 @pytest.mark.parametrize("trained", ["hidden", "weight", "both"])
 @pytest.mark.parametrize("rows", [1, 5, 7, 8, 9, 16, 33])
 def test_token_log_probabilities_and_their_gradient_equal_autograd(monkeypatch, rows, trained, kept_bytes):
-    """Chunks of 8 rows: below, on and above their borders."""
-    monkeypatch.setattr(logps, "ROWS", 8)
+    """Blocks of 8 of the 19 words, the last one shorter."""
+    monkeypatch.setattr(logps, "COLUMNS", 8)
     monkeypatch.setattr(logps, "KEPT_BYTES", kept_bytes)
     generator = torch.Generator().manual_seed(rows)
     hidden, weight = torch.randn(rows, 6, generator=generator), torch.randn(19, 6, generator=generator)

@@ -64,7 +64,8 @@ def test_the_reference_of_an_adapted_policy_is_the_policy_without_its_adapter(ti
     policy = adapted(tiny_llama)
     assert np.abs(reference.score_all(policy, rows, pad_id=0) - before).max() > 0.1
     np.testing.assert_allclose(reference.logps(policy, rows, pad_id=0), before, rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(reference.attach(plan_of(rows), policy, cache=None).ref_logps, before, rtol=1e-5, atol=1e-4)
+    plan = reference.attach(plan_of(rows), policy, cache=None)
+    np.testing.assert_allclose(plan.ref_logps, before, rtol=1e-5, atol=1e-4)
 
 
 def test_mismatched_answers_get_their_own_numbers(tiny_llama):

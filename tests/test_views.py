@@ -167,6 +167,13 @@ def test_unary_data_serve_unary_methods_alone():
         views.as_scored(records)
 
 
+def test_pairs_if_any_is_empty_where_there_are_no_pairs_and_as_pairs_elsewhere():
+    alone = [Scored("a", "Q1", "x", 1.0), Scored("b", "Q2", "y", 2.0)]
+    assert views.pairs_if_any(thumbs(2, 2)) == views.pairs_if_any(alone) == []
+    for records in ([pair(0)], [row(3.0, 1.0)], [Scored("a", "Q", "x", 1.0), Scored("b", "Q", "y", 2.0)]):
+        assert views.pairs_if_any(records) == views.as_pairs(records) != []
+
+
 def test_as_pairs_says_when_no_prompt_has_two_scores():
     with pytest.raises(ValueError, match="none of 2 rows shares its prompt with one of another score"):
         views.as_pairs([Scored("a", "Q", "x", 1.0), Scored("b", "R", "y", 2.0)])
@@ -214,6 +221,14 @@ def test_imbalance_keeps_all_thumbs_down_and_one_up_for_each_ratio(ratio, ups):
     assert [record for record in kept if not record.label] == records[30:]
     assert kept == [record for record in records if record in kept]  # order
     assert kept == views.imbalance(records, ratio, seed=0)
+
+
+def test_lowest_is_the_worst_share_as_thumbs_down_in_order():
+    records = [Scored(f"s{i}", "Q", f"t{i}", score, i < 2) for i, score in enumerate((0.5, -1.0, 2.0, -3.0))]
+    assert views.lowest(records, 0.5) == [Unary("s1", "Q", "t1", False, True), Unary("s3", "Q", "t3", False, False)]
+    assert [record.id for record in views.lowest(records, 0.01)] == ["s3"]
+    with pytest.raises(ValueError, match="share is 0"):
+        views.lowest(records, 0)
 
 
 def test_imbalance_draws_by_seed_and_nests_by_ratio():

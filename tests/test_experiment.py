@@ -1,0 +1,117 @@
+"""What all notebooks do alike: pairs with a size of their difference, claims, and sentences about them."""
+
+import pandas as pd
+import pytest
+import torch
+
+from prefcore import experiment, ratings
+from prefcore.types import Example, Pair, Ranked, Scored
+
+P = {"seed": 0}
+
+
+def scores(**arms):
+    """Gold scores of each arm, one per prompt, one seed."""
+    rows = [
+        {"arm": arm, "seed": 0, "id": f"{i}", "gold": gold, "text": "a b c"}
+        for arm, values in arms.items()
+        for i, gold in enumerate(values)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_a_given_margin_beats_the_difference_of_scores():
+    scored = Pair("1", "x", "a", "b", 3.0, 1.0)
+    pairs, ties = experiment.graded_pairs([scored, scored._replace(margin=0.5), Pair("3", "x", "a", "b", margin=4.0)])
+    assert [pair.margin for pair in pairs] == [2.0, 0.5, 4.0]
+    assert ties == 0
+
+
+def test_ties_are_dropped_and_counted_whatever_the_data():
+    both = {"x": (1.0, 1.0), "y": (2.0, 1.0)}
+    ranked = [Ranked(prompt, prompt, ("a", "b"), pair, (True, True)) for prompt, pair in both.items()]
+    scored = [Scored(f"{prompt}{s}", prompt, "a", s) for prompt, pair in both.items() for s in pair]
+    pairs = [Pair(prompt, prompt, "a", "b", *pair) for prompt, pair in both.items()]
+    for records in (ranked, scored, pairs):
+        kept, ties = experiment.graded_pairs(records)
+        assert ([pair.margin for pair in kept], ties) == ([1.0], 1)
+
+
+def test_a_pair_of_unknown_or_wrong_difference_is_refused_by_name():
+    with pytest.raises(ValueError, match="pair 7 .*add the column margin"):
+        experiment.graded_pairs([Pair("7", "x", "a", "b")])
+    with pytest.raises(ValueError, match="pair 7: chosen is worse than rejected by 2: swap"):
+        experiment.graded_pairs([Pair("7", "x", "a", "b", 1.0, 3.0)])
+
+
+def test_the_unit_of_a_gap_is_the_root_mean_square():
+    """sqrt((3^2 + 4^2) / 2) = 3.5355."""
+    assert experiment.gap_scale([Pair("1", "x", "a", "b", margin=m) for m in (3.0, 4.0)]) == pytest.approx(3.5355339)
+
+
+def test_a_missing_column_is_named():
+    rows = experiment.with_column([Example("1", (5,), ((6,), (7,)), {"margin": 2.0})], "offset", [0.5])
+    assert experiment.column(rows, "offset").tolist() == [0.5]
+    assert rows[0].columns == {"margin": 2.0, "offset": 0.5}
+    with pytest.raises(ValueError, match="have no chosen_score"):
+        experiment.column(rows, "chosen_score")
+
+
+def test_a_difference_of_differences_is_paired_by_prompt():
+    """Advantages (1, 1, 1, 2) and (0, 1, 1, 1): they differ by (1, 0, 0, 1), mean 0.5."""
+    found = scores(a=[1, 1, 1, 2], b=[0, 0, 0, 0], c=[2, 2, 2, 2], d=[2, 1, 1, 1])
+    arms = {"few": ("a", "b"), "many": ("c", "d")}
+    both = pd.concat(experiment.advantage(found, *pair, "gold", name=name) for name, pair in arms.items())
+    assert experiment.claim("few above many", both, "few", "many", "gold", P)["estimate"] == pytest.approx(0.5)
+
+
+def test_the_win_rate_counts_equal_texts_as_ties():
+    found = scores(reference=[0.0, 0.0, 1.0, 1.0], dpo=[1.0, 1e-6, 1.0, 0.0])
+    summary = experiment.summarise(found, P).set_index("arm")
+    assert summary["win_rate"].to_dict() == {"reference": 0.5, "dpo": (1 + 0.5 + 0.5 + 0) / 4}
+    assert summary["seeds"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("effect", "word", "meaning"),
+    [(1.0, "HELD", "claimed side"), (-1.0, "NOT HELD", "the claim fails here"), (0.0, "UNDECIDED", "contains 0")],
+)
+def test_a_claim_is_told_by_its_verdict(effect, word, meaning, capsys):
+    found = scores(a=[effect] * 8, b=[0.0] * 8)
+    experiment.tell([experiment.claim("a is better", found, "a", "b", "gold", P)])
+    said = capsys.readouterr().out
+    assert said.startswith(f"{word}: a is better") and meaning in said
+
+
+def test_arms_with_different_seeds_are_compared_on_those_they_share():
+    found = scores(a=[1.0, 3.0], b=[0.0, 0.0])
+    more = found[found["arm"] == "a"].assign(seed=1, gold=100.0)
+    a, b = experiment.paired(pd.concat([found, more]), "a", "b", "gold")
+    assert a.to_numpy().tolist() == [[1.0, 3.0]] and a.index.equals(b.index)
+    assert experiment.claim("a is better", pd.concat([found, more]), "a", "b", "gold", P)["estimate"] == 2.0
+    with pytest.raises(ValueError, match="share none"):
+        experiment.paired(pd.concat([more, found[found["arm"] == "b"]]), "a", "b", "gold")
+
+
+def test_an_arm_is_told_apart_from_its_method():
+    named = experiment.name_arms(pd.DataFrame({"arm": ["kto", "kto-1:10-unweighted"]}))
+    assert named[["method", "arm"]].to_numpy().tolist() == [["kto", ""], ["kto", "1:10-unweighted"]]
+
+
+def test_what_is_remembered_stays_in_the_same_tensor():
+    state = {"up": torch.tensor(0.0), "down": torch.tensor(1.0)}
+    kept = state["up"]
+    experiment.remember(state, up=torch.tensor(2.0))
+    assert kept.item() == 2.0 and state["up"] is kept and state["down"].item() == 1.0
+
+
+def test_demonstrations_are_well_rated_and_never_from_the_gold_half(tmp_path, monkeypatch):
+    def text(id, mean, split, half, completion=" b"):
+        return ratings.Text(id, "Tweet", "a b", (0,), mean, split, half, "Tweet: a", completion)
+
+    rows = [text("1", 2.0, "train", "proxy"), text("2", 1.9, "train", "proxy"), text("3", 4.0, "train", "gold"),
+            text("4", 4.0, "test", ""), text("5", 3.0, "train", "proxy", ""), text("6", 3.0, "train", "proxy")]
+    ratings.write_texts(rows, tmp_path / "build" / "quick" / "texts.jsonl")
+    monkeypatch.chdir(tmp_path)
+    found = experiment.good_texts({"profile": "quick", "good_rating": 2.0, "seed": 0})
+    assert {t.id for t in found} == {"1", "6"}
