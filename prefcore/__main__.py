@@ -1,13 +1,13 @@
 """The command line. The only code that reads params.yaml; everything below gets its numbers as arguments.
 
-    python -m prefcore data                     raw data and weights into data/
-    python -m prefcore stage NAME               one stage before the notebooks, for the profile of params.yaml
-    python -m prefcore notebook METHOD          the notebook of a method, for the profile of params.yaml
-    python -m prefcore study METHOD             the study profile of one method, with the stages it needs
-    python -m prefcore smoke                    every notebook with a tiny random model
-    python -m prefcore run METHOD --data FILE_OR_HUB_ID [--set key=value ...] [--drop-bad]
-    python -m prefcore sample RUN --prompt TEXT [--prompt TEXT ...]
-    python -m prefcore merge RUN FOLDER         adapter and base as one plain transformers model
+python -m prefcore data                     raw data and weights into data/
+python -m prefcore stage NAME               one stage before the notebooks, for the profile of params.yaml
+python -m prefcore notebook METHOD          the notebook of a method, for the profile of params.yaml
+python -m prefcore study METHOD             the study profile of one method, with the stages it needs
+python -m prefcore smoke                    every notebook with a tiny random model
+python -m prefcore run METHOD --data FILE_OR_HUB_ID [--set key=value ...] [--drop-bad]
+python -m prefcore sample RUN --prompt TEXT [--prompt TEXT ...]
+python -m prefcore merge RUN FOLDER         adapter and base as one plain transformers model
 """
 
 import argparse
@@ -24,7 +24,9 @@ STAGES = ("prepare", "reference", "scorers", "judge", "preferences")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; user errors are one line on stderr and exit status 1."""
-    parser = argparse.ArgumentParser(prog="python -m prefcore", formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m prefcore", formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("data")
     commands.add_parser("stage").add_argument("name", choices=("weights", *STAGES))
@@ -46,11 +48,18 @@ def main(arguments: list[str] | None = None) -> int:
     merge.add_argument("folder")
     given = parser.parse_args(arguments)
     actions: dict[str, Callable] = {
-        "data": _data, "stage": _stage, "notebook": _notebook, "study": _study, "smoke": _smoke, "run": _run, "sample": _sample,
+        "data": _data,
+        "stage": _stage,
+        "notebook": _notebook,
+        "study": _study,
+        "smoke": _smoke,
+        "run": _run,
+        "sample": _sample,
         "merge": _merge,
     }
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # of pinned libraries, about later releases
     try:
         return actions[given.command](given) or 0
     except (ValueError, TypeError, FileNotFoundError, RuntimeError) as error:
@@ -78,20 +87,32 @@ def run_stage(name: str, params: dict) -> None:
 
     if name == "weights":
         return pipeline.weights()
-    functions = dict(zip(STAGES, (
-        pipeline.prepare, pipeline.fit_reference, pipeline.fit_scorers, pipeline.fit_judge, pipeline.make_preferences,
-    ), strict=True))
+    functions = dict(
+        zip(
+            STAGES,
+            (
+                pipeline.prepare,
+                pipeline.fit_reference,
+                pipeline.fit_scorers,
+                pipeline.fit_judge,
+                pipeline.make_preferences,
+            ),
+            strict=True,
+        )
+    )
     start = time.monotonic()
     functions[name](shared(params), Path("build") / params["profile"])
     print(f"{name} ({params['profile']}): {time.monotonic() - start:.0f} s", flush=True)
 
 
 def run_notebook(method: str, params: dict) -> None:
-    """The notebook of a method with the parameters of the profile; the executed copy goes to runs/<profile>/<method>/."""
+    """The notebook of a method with the profile's parameters; the executed copy goes to runs/<profile>/<method>/."""
     from prefcore import notebooks
 
     start, folder = time.monotonic(), Path("runs") / params["profile"] / method
-    notebooks.execute(f"notebooks/{method}.ipynb", folder / "notebook.ipynb", notebooks.merge_parameters(params, method))
+    notebooks.execute(
+        f"notebooks/{method}.ipynb", folder / "notebook.ipynb", notebooks.merge_parameters(params, method)
+    )
     notebooks.export_html(folder / "notebook.ipynb", folder / "notebook.html")
     print(f"{method} ({params['profile']}): {time.monotonic() - start:.0f} s", flush=True)
 
@@ -112,8 +133,13 @@ def _notebook(given) -> None:
 
 def _study(given) -> None:
     params, build = read_params("study"), Path("build/study")
-    needed = {"prepare": "texts.jsonl", "reference": "reference/model.safetensors", "scorers": "gold/model.safetensors",
-              "judge": "judge/model.safetensors", "preferences": "preferences.jsonl"}
+    needed = {
+        "prepare": "texts.jsonl",
+        "reference": "reference/model.safetensors",
+        "scorers": "gold/model.safetensors",
+        "judge": "judge/model.safetensors",
+        "preferences": "preferences.jsonl",
+    }
     if not Path("build/weights/policy/model.safetensors").exists():
         run_stage("weights", params)
     for stage in STAGES:
@@ -126,7 +152,11 @@ def _run(given) -> None:
     from prefcore import datasets, notebooks
 
     params = read_params()
-    values = notebooks.merge_parameters(params, given.method) | {"data": given.data, "profile": "own", "drop_bad": given.drop_bad}
+    values = notebooks.merge_parameters(params, given.method) | {
+        "data": given.data,
+        "profile": "own",
+        "drop_bad": given.drop_bad,
+    }
     for item in given.values:
         key, equals, value = item.partition("=")
         if not equals or key not in values:
@@ -149,7 +179,9 @@ def _load_run(run: str):
     folder = Path(run)
     folder = folder / "model" if (folder / "model").is_dir() else folder
     if not any((folder / name).exists() for name in ("config.json", "adapter_config.json")):
-        raise FileNotFoundError(f"{folder} holds no model: name a folder of runs/ that a notebook has saved, or a model folder")
+        raise FileNotFoundError(
+            f"{folder} holds no model: name a folder of runs/ that a notebook has saved, or a model folder"
+        )
     models.choose_device("auto", os.cpu_count() or 1)
     return models.load_policy(str(folder))
 
@@ -160,7 +192,9 @@ def _sample(given) -> None:
 
     tokenizer, policy = _load_run(given.run)
     ids = [collate.encode_prompt(prompt, tokenizer) for prompt in given.prompt]
-    for prompt, drawn in zip(given.prompt, sample(policy, tokenizer, ids, max_new_tokens=given.tokens, seed=given.seed), strict=True):
+    for prompt, drawn in zip(
+        given.prompt, sample(policy, tokenizer, ids, max_new_tokens=given.tokens, seed=given.seed), strict=True
+    ):
         print(f"{prompt}|{drawn.text}")
 
 

@@ -28,8 +28,8 @@ class Encoded(NamedTuple):
 class Plan(NamedTuple):
     """Every batch of every epoch, known before training: a pure function of (examples, batch size, epochs, seed).
 
-    batches[s] holds the positions in `examples` of step s. mismatches[s] holds, for plans that have them (KTO), for each
-    example of step s its prompt with another prompt's completion. reference.attach fills in ref_logps [n, K],
+    batches[s] holds the positions in `examples` of step s. mismatches[s] holds, for plans that have them (KTO), for
+    each example of step s its prompt with another prompt's completion. reference.attach fills in ref_logps [n, K],
     ref_mismatch_logps[s] [B] and, for `depth` frozen layers, their output for each example (trunk, mismatch_trunk).
     """
 
@@ -53,7 +53,9 @@ def encode_prompt(prompt, tokenizer) -> list[int]:
     if isinstance(prompt, str):
         return encode_text(prompt, tokenizer)
     if tokenizer.chat_template is None:
-        raise ValueError("the data hold chat messages, but this tokenizer has no chat template: give a text prompt instead")
+        raise ValueError(
+            "the data hold chat messages, but this tokenizer has no chat template: give a text prompt instead"
+        )
     marks = [f"\u2402{i}\u2403" for i in range(len(prompt))]
     messages = [{"role": m["role"], "content": mark} for m, mark in zip(prompt, marks, strict=True)]
     rest = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -61,7 +63,9 @@ def encode_prompt(prompt, tokenizer) -> list[int]:
     for message, mark in zip(prompt, marks, strict=True):
         before, found, rest = rest.partition(mark)
         if not found:
-            raise ValueError(f"the chat template leaves out a message of role {message['role']!r}: merge it into the first user message")
+            raise ValueError(
+                f"the chat template leaves out a message of role {message['role']!r}: add it to the first user turn"
+            )
         ids += tokenizer(before, add_special_tokens=False)["input_ids"] + encode_text(message["content"], tokenizer)
     return ids + tokenizer(rest, add_special_tokens=False)["input_ids"]
 
@@ -72,7 +76,7 @@ def encode_text(text: str, tokenizer) -> list[int]:
 
 
 def encode(id, prompt, completions, finished, tokenizer, *, max_prompt, max_completion, columns=None) -> Example | None:
-    """One example, or None where a completion has no token. The prompt keeps its last tokens, a completion its first."""
+    """One example, or None where a completion has no token. A prompt keeps its last tokens, a completion its first."""
     prompt_ids = encode_prompt(prompt, tokenizer)[-max_prompt:]
     if not prompt_ids:  # a model needs one token to predict from
         prompt_ids = [tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id]
@@ -95,8 +99,14 @@ def encode_pairs(pairs: Sequence[Pair], tokenizer, *, max_prompt: int, max_compl
         names = ("chosen_score", "rejected_score", "margin", "strength")
         columns = {name: float(getattr(pair, name)) for name in names if getattr(pair, name) is not None}
         return encode(
-            pair.id, pair.prompt, (pair.chosen, pair.rejected), pair.finished, tokenizer,
-            max_prompt=max_prompt, max_completion=max_completion, columns=columns,
+            pair.id,
+            pair.prompt,
+            (pair.chosen, pair.rejected),
+            pair.finished,
+            tokenizer,
+            max_prompt=max_prompt,
+            max_completion=max_completion,
+            columns=columns,
         )
 
     return _keep(one, pairs)
@@ -108,8 +118,14 @@ def encode_unary(records: Sequence[Unary | Scored], tokenizer, *, max_prompt: in
     def one(record):
         columns = {"label": float(record.label)} if isinstance(record, Unary) else {"score": float(record.score)}
         return encode(
-            record.id, record.prompt, (record.completion,), (record.finished,), tokenizer,
-            max_prompt=max_prompt, max_completion=max_completion, columns=columns,
+            record.id,
+            record.prompt,
+            (record.completion,),
+            (record.finished,),
+            tokenizer,
+            max_prompt=max_prompt,
+            max_completion=max_completion,
+            columns=columns,
         )
 
     return _keep(one, records)
@@ -120,8 +136,13 @@ def encode_ranked(records: Sequence[Ranked], tokenizer, *, max_prompt: int, max_
 
     def one(record):
         return encode(
-            record.id, record.prompt, record.completions, record.finished, tokenizer,
-            max_prompt=max_prompt, max_completion=max_completion,
+            record.id,
+            record.prompt,
+            record.completions,
+            record.finished,
+            tokenizer,
+            max_prompt=max_prompt,
+            max_completion=max_completion,
         )
 
     return _keep(one, records)
@@ -191,7 +212,7 @@ def collate(examples: Sequence[Example], *, pad_id: int) -> dict:
 
     input_ids, position_ids [B, T]; attention_mask [B, 1, T, T] bool: a token sees its prompt and its own branch;
     rows [N]: flat positions whose hidden state predicts a completion token; targets [N]; branch [N] in [0, B*K);
-    shape (B, K); `sequences`: the same as plain rows (for models without 4-D masks); ids; one float tensor [B] per column.
+    shape (B, K); `sequences`: the same as plain rows (for models without 4-D masks); ids; a float [B] per column.
     """
     counts = {len(example.completions) for example in examples}
     if len(counts) != 1:
@@ -209,7 +230,11 @@ def collate(examples: Sequence[Example], *, pad_id: int) -> dict:
         for k, completion in enumerate(example.completions):
             read = len(completion) - 1
             span = slice(start, start + read)
-            input_ids[b, span], positions[b, span], segments[b, span] = completion[:-1], np.arange(prompt, prompt + read), k + 1
+            input_ids[b, span], positions[b, span], segments[b, span] = (
+                completion[:-1],
+                np.arange(prompt, prompt + read),
+                k + 1,
+            )
             rows += [b * width + prompt - 1, *range(b * width + start, b * width + start + read)]
             targets += completion
             branch += [b * branches + k] * len(completion)
@@ -241,7 +266,7 @@ def pad_trunk(states: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _as_rows(examples: Sequence[Example], pad_id: int) -> dict:
-    """input_ids, attention_mask [B*K, T] and the flat rows that predict completion tokens, in the order of `targets`."""
+    """input_ids, attention_mask [B*K, T] and the flat rows that predict completion tokens, ordered as `targets`."""
     sequences = [example.prompt + completion[:-1] for example in examples for completion in example.completions]
     prompts = [len(example.prompt) for example in examples for _ in example.completions]
     width = max(map(len, sequences))

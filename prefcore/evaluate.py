@@ -34,7 +34,14 @@ def load_scorers(build: Path, encoder: str, *, device: str) -> Scorers:
 
 
 def score_policy(
-    policy, tokenizer, prompts: Sequence, scorers_: Scorers, *, max_new_tokens: int, seed: int, arm: str,
+    policy,
+    tokenizer,
+    prompts: Sequence,
+    scorers_: Scorers,
+    *,
+    max_new_tokens: int,
+    seed: int,
+    arm: str,
 ) -> pd.DataFrame:
     """One sampled continuation of each prompt (ratings.Text) with its scores.
 
@@ -57,12 +64,14 @@ def score_policy(
 def score_texts(prompts: Sequence[str], continuations: Sequence[str], scorers_: Scorers) -> pd.DataFrame:
     """prompt, text, proxy and gold of each continuation; the domain tag is not part of what is rated."""
     whole = [rated_text(p, c) for p, c in zip(prompts, continuations, strict=True)]
-    return pd.DataFrame({
-        "prompt": list(prompts),
-        "text": list(continuations),
-        "proxy": scorers.proxy_scores(whole, scorers_.proxy, scorers_.encoder, scorers_.encoder_tokenizer),
-        "gold": scorers.gold_scores(whole, scorers_.gold, scorers_.gold_tokenizer),
-    })
+    return pd.DataFrame(
+        {
+            "prompt": list(prompts),
+            "text": list(continuations),
+            "proxy": scorers.proxy_scores(whole, scorers_.proxy, scorers_.encoder, scorers_.encoder_tokenizer),
+            "gold": scorers.gold_scores(whole, scorers_.gold, scorers_.gold_tokenizer),
+        }
+    )
 
 
 def rated_text(prompt: str, continuation: str) -> str:
@@ -91,8 +100,8 @@ def summarise(frame: pd.DataFrame) -> dict[str, float]:
 def score_held_out(policy, tokenizer, examples: Sequence[Example], p, *, arm: str, seed: int) -> pd.DataFrame:
     """Held-out preferences of a user's own data: one row per record.
 
-    Columns: arm, seed, id, prompt, text (the policy's own sample), accuracy (1 where the preferred completion gained more
-    log-probability over the reference than the other; a tie is 1/2), margin (that difference, nats), kl, length.
+    Columns: arm, seed, id, prompt, text (the policy's own sample), accuracy (1 where the preferred completion gained
+    more log-probability over the reference than the other; a tie is 1/2), margin (that difference, nats), kl, length.
     A single answer with a label is compared with the mean gain of all answers.
     """
     frozen = reference.logps(policy, examples, pad_id=tokenizer.pad_token_id)
@@ -104,11 +113,19 @@ def score_held_out(policy, tokenizer, examples: Sequence[Example], p, *, arm: st
         margin = sign * (gains[:, 0] - gains[:, 0].mean())
     ids = [list(e.prompt) for e in examples]
     drawn = sample(policy, tokenizer, ids, max_new_tokens=p["max_new_tokens"], seed=seed, batch_size=32)
-    return pd.DataFrame({
-        "arm": arm, "seed": seed, "id": [e.id for e in examples], "prompt": [tokenizer.decode(i[-40:]) for i in ids],
-        "text": [s.text for s in drawn], "accuracy": (np.sign(margin) + 1) / 2, "margin": margin,
-        "kl": sampled_kl(policy, tokenizer, ids, drawn), "length": [len(s.ids) + s.finished for s in drawn],
-    })
+    return pd.DataFrame(
+        {
+            "arm": arm,
+            "seed": seed,
+            "id": [e.id for e in examples],
+            "prompt": [tokenizer.decode(i[-40:]) for i in ids],
+            "text": [s.text for s in drawn],
+            "accuracy": (np.sign(margin) + 1) / 2,
+            "margin": margin,
+            "kl": sampled_kl(policy, tokenizer, ids, drawn),
+            "length": [len(s.ids) + s.finished for s in drawn],
+        }
+    )
 
 
 def current_logps(policy, examples: Sequence[Example], pad_id: int) -> np.ndarray:

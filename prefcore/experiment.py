@@ -1,9 +1,10 @@
 """What all policy notebooks do alike: open a task, train one arm from the reference policy, score it, compare arms.
 
-A task is either the default one (human ratings, two scorers, prompts to continue) or a user's own preference data, which
-has no scorer and is judged by held-out preferences.
+A task is either the default one (human ratings, two scorers, prompts to continue) or a user's own preference data,
+which has no scorer and is judged by held-out preferences.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -41,14 +42,25 @@ class Arm(NamedTuple):
     scores: pd.DataFrame
 
 
+def work_at_top() -> None:
+    """Change to the repository's top, from where paths are told: Jupyter starts a kernel in the notebook's folder."""
+    if not Path("params.yaml").exists() and Path("../params.yaml").exists():
+        os.chdir("..")
+
+
 def parameters(namespace: Mapping) -> dict:
     """The plain values among a notebook's names: its parameters, as the functions here read them."""
+    work_at_top()
     plain = (int, float, str, bool, list)
-    return {k: v for k, v in namespace.items() if isinstance(v, plain) and not k.startswith("_") and k not in ("In", "exit", "quit")}
+    return {
+        k: v
+        for k, v in namespace.items()
+        if isinstance(v, plain) and not k.startswith("_") and k not in ("In", "exit", "quit")
+    }
 
 
 def open_task(p: Mapping) -> Task:
-    """The default task from build/<profile>/, or the file or hub data set that `data` names, split by prompt 80/10/10."""
+    """The default task from build/<profile>/, or the file or hub set that `data` names, split by prompt 80/10/10."""
     device = str(models.choose_device(p["device"], p["threads"]))
     if p["data"]:
         train_rows, validation, test = views.split(_read(p), (0.8, 0.1, 0.1), p["seed"])
@@ -58,7 +70,9 @@ def open_task(p: Mapping) -> Task:
     prompts = [ratings.choose_prompts(texts, p[f"{s}_prompts"], p["seed"], split=s) for s in ("validation", "test")]
     records = [r for r in pipeline.read_ranked(build / "preferences.jsonl") if len(r.completions) > 1]
     if len(records) < p["prompts"]:
-        raise ValueError(f"prompts is {p['prompts']}, but {build} holds preferences for {len(records)}: raise preference_prompts")
+        raise ValueError(
+            f"prompts is {p['prompts']}, but {build} holds preferences for {len(records)}: raise preference_prompts"
+        )
     return Task(records[: p["prompts"]], *prompts, evaluate.load_scorers(build, p["encoder"], device=device), "gold")
 
 
@@ -86,8 +100,18 @@ def make_plan(examples: Sequence, p: Mapping, tokenizer, *, seed: int) -> Plan:
 
 
 def run_arm(
-    p: Mapping, task: Task, plan: Plan, loss: Callable, *, method: str, arm: str, seed: int,
-    learning_rate: float | None = None, state: dict | None = None, split: str = "test", policy=None,
+    p: Mapping,
+    task: Task,
+    plan: Plan,
+    loss: Callable,
+    *,
+    method: str,
+    arm: str,
+    seed: int,
+    learning_rate: float | None = None,
+    state: dict | None = None,
+    split: str = "test",
+    policy=None,
 ) -> Arm:
     """Train one arm from the reference (or from `policy`, with its adapter) and score it on a split."""
     tokenizer, model = fresh_policy(p, seed) if policy is None else (load_reference_tokenizer(p), policy)
@@ -105,14 +129,28 @@ def fresh_policy(p: Mapping, seed: int):
 
 
 def train_arm(
-    p: Mapping, plan: Plan, loss: Callable, policy, *, method: str, arm: str, seed: int,
-    learning_rate: float | None = None, state: dict | None = None,
+    p: Mapping,
+    plan: Plan,
+    loss: Callable,
+    policy,
+    *,
+    method: str,
+    arm: str,
+    seed: int,
+    learning_rate: float | None = None,
+    state: dict | None = None,
 ) -> pd.DataFrame:
     """Train the policy in place, tied to the reference, without scoring it; returns one history row per step."""
     plan = reference.attach(plan, policy, cache=CACHE)
     history = train.fit(
-        policy, plan, loss, learning_rate=learning_rate or p["learning_rate"], seed=seed, state=state,
-        checkpoints=Path(".checkpoints") / p["profile"] / method / f"{arm}-{seed}", label=f"{arm}, seed {seed}",
+        policy,
+        plan,
+        loss,
+        learning_rate=learning_rate or p["learning_rate"],
+        seed=seed,
+        state=state,
+        checkpoints=Path(".checkpoints") / p["profile"] / method / f"{arm}-{seed}",
+        label=f"{arm}, seed {seed}",
     )
     history.insert(0, "arm", arm)
     history.insert(1, "seed", seed)
@@ -127,13 +165,15 @@ def load_reference_tokenizer(p: Mapping):
 
 
 def score(policy, tokenizer, task: Task, p: Mapping, *, arm: str, seed: int, split: str) -> pd.DataFrame:
-    """One row per prompt of the split: scores of a sample (default data), or held-out preference and margin (own data)."""
+    """One row per prompt of the split: scores of a sample (default data), or held-out preferences (own data)."""
     rows = getattr(task, split)
     if task.scorers:
         return evaluate.score_policy(
             policy, tokenizer, rows, task.scorers, max_new_tokens=p["max_new_tokens"], seed=seed, arm=arm
         )
-    return evaluate.score_held_out(policy, tokenizer, encode(held_out(rows), p, tokenizer).examples, p, arm=arm, seed=seed)
+    return evaluate.score_held_out(
+        policy, tokenizer, encode(held_out(rows), p, tokenizer).examples, p, arm=arm, seed=seed
+    )
 
 
 def held_out(rows: Sequence) -> list:
@@ -174,7 +214,9 @@ def table(scores: pd.DataFrame, arm: str, measure: str) -> pd.DataFrame:
     return part.pivot(index="seed", columns="id", values=measure).astype(float)
 
 
-def claim(text: str, scores: pd.DataFrame, arm: str, other: str, measure: str, p: Mapping, *, direction: str = "higher") -> dict:
+def claim(
+    text: str, scores: pd.DataFrame, arm: str, other: str, measure: str, p: Mapping, *, direction: str = "higher"
+) -> dict:
     """A row of the claims table: `arm` against `other` on one measure, paired by prompt."""
     from prefcore import runs
 
@@ -224,7 +266,9 @@ def tell(claims: Sequence[Mapping]) -> None:
 def read_aloud(scores: pd.DataFrame, arm: str, other: str, size: int = 4) -> pd.DataFrame:
     """The same prompts continued by two arms, for a person to read."""
     columns = [c for c in ("gold", "text") if c in scores]
-    first, second = (scores[(scores["arm"] == a) & (scores["seed"] == 0)].set_index("prompt")[columns] for a in (other, arm))
+    first, second = (
+        scores[(scores["arm"] == a) & (scores["seed"] == 0)].set_index("prompt")[columns] for a in (other, arm)
+    )
     return first.join(second, lsuffix=f" ({other})", rsuffix=f" ({arm})").head(size).round(2)
 
 

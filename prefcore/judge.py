@@ -1,4 +1,4 @@
-"""A judge of two texts: the language model reads both and its next-token probabilities of " A" and " B" are its verdict."""
+"""A judge of two texts: a language model reads both; its next-token probabilities of " A" and " B" are the verdict."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ MAX_TOKENS = 64
 def verdict_examples(
     pairs: Sequence[tuple[str, str]], tokenizer, wins: Sequence[float] | None = None, question: str = QUESTION
 ) -> list[Example]:
-    """Each (first, second) as a prompt with the two verdict tokens as completions; column share_0 = P(first is better)."""
+    """Each (first, second) as a prompt with the two verdicts as completions; column share_0 = P(first is better)."""
     answers = tuple(tuple(collate.encode_text(verdict, tokenizer)) for verdict in VERDICTS)
     if any(len(ids) != 1 for ids in answers):
         raise ValueError(f"this tokenizer has no single token for each of {VERDICTS}: {answers}")

@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
+logging.disable_progress_bar()  # weights load in a second; the bars would fill the terminal
 LAYER_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 

@@ -37,17 +37,22 @@ def fit_reference(p: Mapping, build: Path) -> None:
     texts = [t for t in ratings.read_texts(build / "texts.jsonl") if t.completion]
     chosen = ratings.choose(texts, p["reference_texts"], p["seed"], split="train")
     examples = [
-        collate.encode(t.id, t.prompt, (t.completion,), (True,), tokenizer, max_prompt=32, max_completion=64) for t in chosen
+        collate.encode(t.id, t.prompt, (t.completion,), (True,), tokenizer, max_prompt=32, max_completion=64)
+        for t in chosen
     ]
     plan = collate.make_plan(
-        [e for e in examples if e], batch_size=16, epochs=p["reference_epochs"], seed=p["seed"], pad_id=tokenizer.pad_token_id
+        [e for e in examples if e],
+        batch_size=16,
+        epochs=p["reference_epochs"],
+        seed=p["seed"],
+        pad_id=tokenizer.pad_token_id,
     )
     models.train_top(policy, layers=p["reference_layers"])
     finish_fit(policy, tokenizer, plan, token_loss, p["reference_learning_rate"], build / "reference", p)
 
 
 def token_loss(logps, ref_logps, batch, state) -> LossOutput:
-    """Mean negative log-likelihood per token of the batch (scaled so that the mean over rows is the mean over tokens)."""
+    """Negative log-likelihood per token of the batch (scaled so that the mean over rows is the mean over tokens)."""
     return LossOutput(-logps[:, 0] * len(logps) / batch["lengths"].sum(), logps.detach())
 
 
@@ -58,10 +63,14 @@ def fit_scorers(p: Mapping, build: Path) -> None:
     encoder_tokenizer, encoder = models.load_encoder(p["encoder"], device=device)
     half = ratings.choose(texts, p["proxy_texts"], p["seed"], split="train", half="proxy")
     means = np.array([t.mean for t in half])
-    scorers.fit_proxy(models.embed([t.text for t in half], encoder, encoder_tokenizer), means, build / "proxy.safetensors")
+    scorers.fit_proxy(
+        models.embed([t.text for t in half], encoder, encoder_tokenizer), means, build / "proxy.safetensors"
+    )
     tokenizer, gold = load(p, p["policy"])
     short = {"split": "train", "max_words": p["rater_max_words"]}
-    fit_rater(gold, tokenizer, ratings.choose(texts, p["gold_texts"], p["seed"], half="gold", **short), build / "gold", p)
+    fit_rater(
+        gold, tokenizer, ratings.choose(texts, p["gold_texts"], p["seed"], half="gold", **short), build / "gold", p
+    )
     held_out = ratings.choose(texts, p["held_out_texts"], p["seed"], split="validation")
     loaded = evaluate.load_scorers(build, p["encoder"], device=device)
     report = report_scorers(held_out, loaded, p["seed"])
@@ -119,7 +128,9 @@ def fit_judge(p: Mapping, build: Path) -> None:
     plan = collate.make_plan(examples, batch_size=8, epochs=1, seed=p["seed"], pad_id=tokenizer.pad_token_id)
     models.train_top(model, layers=p["rater_layers"])
     finish_fit(model, tokenizer, plan, judge.verdict_loss, p["rater_learning_rate"], build / "judge", p)
-    held_out = pair_up(ratings.choose(texts, 2 * p["held_out_pairs"], p["seed"], split="validation"), p["held_out_pairs"], p["seed"])
+    held_out = pair_up(
+        ratings.choose(texts, 2 * p["held_out_pairs"], p["seed"], split="validation"), p["held_out_pairs"], p["seed"]
+    )
     runs.write_metrics(report_judge(held_out, model, tokenizer, p["seed"]), p["profile"], "judge")
 
 
@@ -142,7 +153,9 @@ def report_judge(pairs, model, tokenizer, seed: int) -> dict:
     return {
         "pairs": len(pairs),
         "accuracy": metrics.bootstrap_interval(right.astype(float), seed=seed),
-        "correlation_with_vote_share": metrics.bootstrap_interval(verdict, shares, statistic=metrics.pearson, seed=seed),
+        "correlation_with_vote_share": metrics.bootstrap_interval(
+            verdict, shares, statistic=metrics.pearson, seed=seed
+        ),
         "ece": metrics.expected_calibration_error(verdict, shares, bins=5),
         "brier": float(np.mean((verdict - shares) ** 2)),
         "first_place_bias": float(np.mean((p_ab + p_ba) / 2 - 0.5)),
@@ -151,7 +164,7 @@ def report_judge(pairs, model, tokenizer, seed: int) -> dict:
 
 
 def make_preferences(p: Mapping, build: Path) -> None:
-    """reference/, proxy -> preferences.jsonl (K samples a training prompt with proxy scores) and the reference's own rows."""
+    """reference/, proxy -> preferences.jsonl (K scored samples a training prompt), and the reference's own rows."""
     device = models.choose_device(p["device"], p["threads"])
     texts = ratings.read_texts(build / "texts.jsonl")
     tokenizer, policy = load(p, build / "reference")
@@ -161,7 +174,9 @@ def make_preferences(p: Mapping, build: Path) -> None:
     for split, size in (("validation", p["validation_prompts"]), ("test", p["test_prompts"])):
         prompts = ratings.choose_prompts(texts, size, p["seed"], split=split)
         frames = [
-            evaluate.score_policy(policy, tokenizer, prompts, loaded, max_new_tokens=p["max_new_tokens"], seed=seed, arm="reference")
+            evaluate.score_policy(
+                policy, tokenizer, prompts, loaded, max_new_tokens=p["max_new_tokens"], seed=seed, arm="reference"
+            )
             for seed in range(p["evaluation_seeds"])
         ]
         runs.write_table(pd.concat(frames), build / f"reference_{split}.csv")
@@ -172,16 +187,25 @@ def sample_ranked(policy, tokenizer, prompts, loaded, p: Mapping, *, seed: int) 
     k = p["samples_per_prompt"]
     ids = [collate.encode_prompt(t.prompt, tokenizer) for t in prompts for _ in range(k)]
     drawn = sample(policy, tokenizer, ids, max_new_tokens=p["max_new_tokens"], seed=seed)
-    whole = [evaluate.rated_text(t.prompt, s.text) for t, s in zip((t for t in prompts for _ in range(k)), drawn, strict=True)]
+    whole = [
+        evaluate.rated_text(t.prompt, s.text)
+        for t, s in zip((t for t in prompts for _ in range(k)), drawn, strict=True)
+    ]
     scores = scorers.proxy_scores(whole, loaded.proxy, loaded.encoder, loaded.encoder_tokenizer)
     out = []
     for i, text in enumerate(prompts):
         best = sorted(range(i * k, i * k + k), key=lambda j: -scores[j])
         best = [j for j in best if drawn[j].text.strip()]
-        out.append(Ranked(
-            text.id, text.prompt, tuple(drawn[j].text for j in best), tuple(round(float(scores[j]), 6) for j in best),
-            tuple(drawn[j].finished for j in best), text.domain,
-        ))
+        out.append(
+            Ranked(
+                text.id,
+                text.prompt,
+                tuple(drawn[j].text for j in best),
+                tuple(round(float(scores[j]), 6) for j in best),
+                tuple(drawn[j].finished for j in best),
+                text.domain,
+            )
+        )
     return out
 
 
@@ -194,7 +218,10 @@ def write_ranked(records, path: Path) -> None:
 def read_ranked(path: Path) -> list[Ranked]:
     """What write_ranked wrote."""
     rows = [json.loads(line) for line in path.open(encoding="utf-8")]
-    return [Ranked(r["id"], r["prompt"], *(tuple(r[k]) for k in ("completions", "scores", "finished")), r["domain"]) for r in rows]
+    return [
+        Ranked(r["id"], r["prompt"], *(tuple(r[k]) for k in ("completions", "scores", "finished")), r["domain"])
+        for r in rows
+    ]
 
 
 def load(p: Mapping, name) -> tuple:
@@ -205,7 +232,9 @@ def load(p: Mapping, name) -> tuple:
 def finish_fit(policy, tokenizer, plan, loss, learning_rate: float, folder: Path, p: Mapping) -> None:
     """Train, save to `folder`, drop the checkpoints."""
     checkpoints = Path(".checkpoints") / p["profile"] / folder.name
-    train.fit(policy, plan, loss, learning_rate=learning_rate, checkpoints=checkpoints, seed=p["seed"], label=folder.name)
+    train.fit(
+        policy, plan, loss, learning_rate=learning_rate, checkpoints=checkpoints, seed=p["seed"], label=folder.name
+    )
     shutil.rmtree(folder, ignore_errors=True)
     models.save_policy(policy, tokenizer, folder)
     shutil.rmtree(checkpoints)

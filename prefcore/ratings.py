@@ -1,7 +1,8 @@
 """The default data: 23,703 short texts with 15 to 98 independent human ratings each (Hutto and Gilbert, ICWSM 2014).
 
 A rating is a whole number from -4 (very negative) to +4 (very positive). Raters are not linked across texts and the
-position in a list carries information, so the lists are permuted (seeded) before anything is halved; there are no people here.
+position in a list carries information, so the lists are permuted (seeded) before anything is halved; there are no
+people here.
 """
 
 import html
@@ -46,7 +47,9 @@ def read_raw(folder: Path, seed: int) -> list[Text]:
         words = int(rng.integers(2, 5))
         prompt, completion = cut(text, words)
         ratings = tuple(int(r) for r in rng.permutation(ratings))
-        out.append(Text(id, domain, text, ratings, float(np.mean(ratings)), split, half, f"{domain}: {prompt}", completion))
+        out.append(
+            Text(id, domain, text, ratings, float(np.mean(ratings)), split, half, f"{domain}: {prompt}", completion)
+        )
     return out
 
 

@@ -48,7 +48,7 @@ def attach(plan: Plan, policy, *, cache: Path | None) -> Plan:
 
 
 class Frozen(NamedTuple):
-    """What the frozen model says of some examples: logps [n, K]; trunk, per example [T, H], the frozen layers' output."""
+    """What the frozen model says of some examples: logps [n, K]; trunk: per example [T, H], the first layers' output."""
 
     logps: np.ndarray
     trunk: list[Tensor]
@@ -70,7 +70,7 @@ def usable_depth(policy, examples: Sequence[Example], pad_id: int) -> int:
 
 
 def frozen(policy, examples: Sequence[Example], depth: int, *, pad_id: int, cache: Path | None) -> Frozen:
-    """Log-probabilities under the frozen model and, for depth > 0, the output of the first layers; from the cache if there."""
+    """Log-probabilities under the frozen model and, for depth > 0, the first layers' output; from cache if there."""
     path = cache / f"{fingerprint(policy, examples)}-{depth}.safetensors" if cache else None
     if path and path.exists():
         kept = load_file(path)

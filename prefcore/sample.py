@@ -1,4 +1,4 @@
-"""Batched generation: ancestral sampling with one uniform number per row and step, so a sample depends on nothing else."""
+"""Batched generation: ancestral sampling, one uniform number per row and step, so that batches do not matter."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from prefcore.progress import track
 
 
 class Sample(NamedTuple):
-    """A continuation: its token ids (without EOS), its text, whether it ended by itself, its log-probability (EOS included)."""
+    """A continuation: token ids (without EOS), text, whether it ended by itself, log-probability (EOS included)."""
 
     ids: tuple[int, ...]
     text: str
@@ -20,8 +20,14 @@ class Sample(NamedTuple):
 
 
 def sample(
-    policy, tokenizer, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, seed: int,
-    temperature: float = 1.0, batch_size: int = 128,
+    policy,
+    tokenizer,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    seed: int,
+    temperature: float = 1.0,
+    batch_size: int = 128,
 ) -> list[Sample]:
     """One continuation of each prompt (token ids). `logp` is under the policy itself, whatever the temperature."""
     if temperature <= 0:
@@ -31,7 +37,9 @@ def sample(
     out: dict[int, Sample] = {}
     for start in track(range(0, len(order), batch_size), "sampling"):
         rows = order[start : start + batch_size]
-        drawn = _sample_batch(policy, tokenizer, [prompts[i] for i in rows], torch.from_numpy(uniforms[rows]), temperature)
+        drawn = _sample_batch(
+            policy, tokenizer, [prompts[i] for i in rows], torch.from_numpy(uniforms[rows]), temperature
+        )
         out.update(zip(rows, drawn, strict=True))
     return [out[i] for i in range(len(prompts))]
 
@@ -56,12 +64,23 @@ def _sample_batch(policy, tokenizer, prompts, uniforms, temperature) -> list[Sam
     total = torch.zeros(len(prompts), device=device)
     alive = torch.ones(len(prompts), dtype=torch.bool, device=device)
     for step in range(steps):
-        logits = policy(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1,
-        ).logits[:, -1].float()
+        logits = (
+            policy(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            .logits[:, -1]
+            .float()
+        )
         logps = logits.log_softmax(1)
         cumulative = (logits / temperature).softmax(1).cumsum(1)
-        chosen = torch.searchsorted(cumulative, uniforms[:, step, None] * cumulative[:, -1:]).clamp(max=logits.shape[1] - 1)
+        chosen = torch.searchsorted(cumulative, uniforms[:, step, None] * cumulative[:, -1:]).clamp(
+            max=logits.shape[1] - 1
+        )
         total += torch.where(alive, logps.gather(1, chosen).squeeze(1), 0)
         tokens[:, step] = torch.where(alive, chosen.squeeze(1), -1)
         alive = alive & (chosen.squeeze(1) != eos)

@@ -70,8 +70,14 @@ class Objective(torch.nn.Module):
         state = {name: value.data for name, value in self.state.items()}
         out = self.loss(logps, batch.get("ref_logps"), batch, state)
         if not torch.isfinite(out.losses).all():
-            bad = [i for i, finite in zip(batch["ids"], torch.isfinite(out.losses.detach()).tolist(), strict=True) if not finite]
-            raise FloatingPointError(f"the loss is not finite for {bad} (batch: {batch['ids']}): look at these rows, or lower the learning rate")
+            bad = [
+                i
+                for i, finite in zip(batch["ids"], torch.isfinite(out.losses.detach()).tolist(), strict=True)
+                if not finite
+            ]
+            raise FloatingPointError(
+                f"the loss is not finite for {bad} (batch: {batch['ids']}): look at these rows, or lower the rate"
+            )
         self.numbers = _describe(out, batch)
         return {"loss": out.losses.mean()}
 
@@ -80,6 +86,9 @@ def _describe(out, batch) -> dict[str, float]:
     """What a person wants to see of a step: mean reward of each branch, margin of a pair, KTO's mismatch."""
     rewards = out.rewards.detach().float()
     numbers = {f"reward_{k}": rewards[:, k].mean().item() for k in range(min(rewards.shape[1], 4))}
+    for name, of in (("up", 1), ("down", 0)) if "label" in batch and rewards.shape[1] == 1 else ():
+        if (inside := batch["label"] == of).any():
+            numbers[f"reward_{name}"] = rewards[inside, 0].mean().item()
     if rewards.shape[1] == 2:
         numbers["margin"] = (rewards[:, 0] - rewards[:, 1]).mean().item()
         numbers["accuracy"] = (rewards[:, 0] > rewards[:, 1]).float().mean().item()
@@ -131,9 +140,21 @@ class Marks(TrainerCallback):
 
 
 def fit(
-    policy, plan: Plan, loss: Callable, *, learning_rate: float, checkpoints: Path, seed: int,
-    state: dict[str, float] | None = None, accumulation: int = 1, warmup: float = 0.1, schedule: str = "linear",
-    max_grad_norm: float = 1.0, weight_decay: float = 0.0, save_every: int = 50, label: str = "training",
+    policy,
+    plan: Plan,
+    loss: Callable,
+    *,
+    learning_rate: float,
+    checkpoints: Path,
+    seed: int,
+    state: dict[str, float] | None = None,
+    accumulation: int = 1,
+    warmup: float = 0.1,
+    schedule: str = "linear",
+    max_grad_norm: float = 1.0,
+    weight_decay: float = 0.0,
+    save_every: int = 50,
+    label: str = "training",
     arguments: dict | None = None,
 ) -> pd.DataFrame:
     """Train the policy in place on the plan; returns one row per optimiser step.
@@ -143,24 +164,51 @@ def fit(
     and `ref_mismatch_logps` [B] (no gradient). `state` names the loss's running numbers and their start; the loss may
     change them in place, and they are in every checkpoint.
     A run that was killed goes on from its last whole checkpoint in `checkpoints`, if data, weights, loss and settings
-    are still the same, and ends with the same bytes. With gradient accumulation, losses with batch statistics (KTO, BCO)
+    are still the same, and ends with the same bytes. With accumulation, losses with batch statistics (KTO, BCO)
     use those of the small batch.
     """
     if not any(p.requires_grad for p in policy.parameters()):
-        raise ValueError("nothing to train: no parameter of the policy requires a gradient (add an adapter, or thaw it)")
-    settings = {"lr": learning_rate, "accumulation": accumulation, "warmup": warmup, "schedule": schedule, "seed": seed,
-                "norm": max_grad_norm, "decay": weight_decay, "state": state or {}, "more": repr(arguments)}
+        raise ValueError(
+            "nothing to train: no parameter of the policy requires a gradient (add an adapter, or thaw it)"
+        )
+    settings = {
+        "lr": learning_rate,
+        "accumulation": accumulation,
+        "warmup": warmup,
+        "schedule": schedule,
+        "seed": seed,
+        "norm": max_grad_norm,
+        "decay": weight_decay,
+        "state": state or {},
+        "more": repr(arguments),
+    }
     last = _last_checkpoint(checkpoints, _identity(policy, plan, loss, settings))
     device = next(policy.parameters()).device
     module = Objective(policy, loss, state or {}, longest(plan.examples)).to(device)
     trainer = PlanTrainer(
         model=module,
         args=TrainingArguments(
-            output_dir=str(checkpoints), per_device_train_batch_size=1, num_train_epochs=1, learning_rate=learning_rate,
-            gradient_accumulation_steps=accumulation, warmup_steps=warmup, lr_scheduler_type=schedule, seed=seed,
-            max_grad_norm=max_grad_norm, weight_decay=weight_decay, logging_steps=1, save_steps=save_every,
-            save_total_limit=2, save_strategy="steps", report_to=[], disable_tqdm=True, remove_unused_columns=False,
-            dataloader_pin_memory=False, use_cpu=device.type == "cpu", optim="adamw_torch_fused", **(arguments or {}),
+            output_dir=str(checkpoints),
+            per_device_train_batch_size=1,
+            num_train_epochs=1,
+            learning_rate=learning_rate,
+            gradient_accumulation_steps=accumulation,
+            warmup_steps=warmup,
+            lr_scheduler_type=schedule,
+            seed=seed,
+            max_grad_norm=max_grad_norm,
+            weight_decay=weight_decay,
+            logging_steps=1,
+            save_steps=save_every,
+            save_total_limit=2,
+            save_strategy="steps",
+            report_to=[],
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+            use_cpu=device.type == "cpu",
+            optim="adamw_torch_fused",
+            **(arguments or {}),
         ),
         train_dataset=Batches(plan),
         data_collator=lambda items: items[0],

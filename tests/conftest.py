@@ -1,9 +1,14 @@
-"""Fixtures shared by all tests: a tiny random Llama and a word-level tokenizer, both built in memory."""
+"""Fixtures shared by all tests: a tiny random Llama, a word-level tokenizer, and a toy world with everything in it."""
+
+import shutil
 
 import pytest
 import torch
+import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from prefcore import smoke
 
 VOCABULARY = 97
 
@@ -36,3 +41,19 @@ def tiny_llama():
         pad_token_id=0, bos_token_id=1, eos_token_id=2,
     )
     return LlamaForCausalLM(config).eval()
+
+
+@pytest.fixture(scope="session")
+def toy_folder(tmp_path_factory):
+    """A folder with all that the notebooks read, at toy size, built once by the real stages. Read it, do not write."""
+    folder = tmp_path_factory.mktemp("toy")
+    smoke.workspace(folder)
+    return folder
+
+
+@pytest.fixture
+def toy_world(toy_folder, tmp_path, monkeypatch):
+    """A copy of the toy folder as the current one; returns what its params.yaml says."""
+    shutil.copytree(toy_folder, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return yaml.safe_load((tmp_path / "params.yaml").read_text())
