@@ -60,11 +60,15 @@ def parameters(namespace: Mapping) -> dict:
 
 
 def open_task(p: Mapping) -> Task:
-    """The default task from build/<profile>/, or the file or hub set that `data` names, split by prompt 80/10/10."""
+    """The default task from build/<profile>/, or the file or hub set that `data` names, split by prompt 80/10/10.
+
+    `prompts`, `validation_prompts` and `test_prompts` say how many are used (of own data: so many records at most).
+    """
     device = str(models.choose_device(p["device"], p["threads"]))
     if p["data"]:
         train_rows, validation, test = views.split(_read(p), (0.8, 0.1, 0.1), p["seed"])
-        return Task(train_rows[: p["prompts"]], validation, test, None, "accuracy")
+        held_out_rows = validation[: p["validation_prompts"]], test[: p["test_prompts"]]
+        return Task(train_rows[: p["prompts"]], *held_out_rows, None, "accuracy")
     build = Path("build") / p["profile"]
     texts = ratings.read_texts(build / "texts.jsonl")
     prompts = [ratings.choose_prompts(texts, p[f"{s}_prompts"], p["seed"], split=s) for s in ("validation", "test")]
@@ -184,7 +188,7 @@ def held_out(rows: Sequence) -> list:
 def score_reference(p: Mapping, task: Task, *, seeds: int, split: str = "test") -> pd.DataFrame:
     """The reference's own rows: from the shared stage for the default data (same prompts, same random numbers)."""
     if task.scorers:
-        frame = pd.read_csv(Path("build") / p["profile"] / f"reference_{split}.csv", float_precision="round_trip")
+        frame = pd.read_csv(Path("build") / p["profile"] / f"reference_{split}.csv")
         chosen = {text.id for text in getattr(task, split)}
         return frame[frame["id"].isin(chosen) & (frame["seed"] < seeds)].fillna({"text": ""})
     tokenizer, model = load_reference(p)

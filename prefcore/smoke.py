@@ -123,7 +123,7 @@ def make_texts(seed: int = 0) -> list[ratings.Text]:
         sentences = rng.permutation(list(product(range(len(OPENINGS)), range(len(VERDICTS)))))
         for i, (split, (opening, verdict)) in enumerate(zip(places, sentences, strict=False)):
             said, mean = VERDICTS[verdict]
-            text = f"{OPENINGS[opening]} {said}"
+            text = f"{OPENINGS[opening]} {said}, this {domain.lower()}"
             votes = tuple(int(v) for v in np.clip(mean + rng.integers(-1, 2, size=8), -4, 4))
             prompt, completion = ratings.cut(text, 3)
             half = ("proxy", "gold")[i % 2] if split == "train" else ""

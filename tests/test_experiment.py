@@ -1,12 +1,17 @@
 """What all notebooks do alike: pairs with a size of their difference, claims, and sentences about them."""
 
+import json
+from pathlib import Path
+
 import pandas as pd
 import pytest
 import torch
 
-from prefcore import experiment, ratings
+from prefcore import experiment, notebooks, ratings, views
+from prefcore.methods import dpo
 from prefcore.types import Example, Pair, Ranked, Scored
 
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 P = {"seed": 0}
 
 
@@ -115,3 +120,103 @@ def test_demonstrations_are_well_rated_and_never_from_the_gold_half(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     found = experiment.good_texts({"profile": "quick", "good_rating": 2.0, "seed": 0})
     assert {t.id for t in found} == {"1", "6"}
+
+
+# --- tasks and arms, in the toy world ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def p(toy_world):
+    return notebooks.merge_parameters(toy_world, "dpo")
+
+
+def pair_loss(logps, ref_logps, batch, state):
+    return dpo.loss(logps, ref_logps, beta=0.1)
+
+
+def write_pairs(path, n=30):
+    rows = [{"prompt": f"Number {i % 20}", "chosen": f" is good {i}", "rejected": f" is bad {i}"} for i in range(n)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def trained_arm(p, task, **how):
+    tokenizer, _ = experiment.load_reference(p)
+    encoded = experiment.encode(views.as_pairs(task.records), p, tokenizer)
+    plan = experiment.make_plan(encoded.examples, p, tokenizer, seed=0)
+    return experiment.run_arm(p, task, plan, pair_loss, method="dpo", arm="dpo", seed=0, **how)
+
+
+def test_parameters_are_the_plain_values_of_the_notebook():
+    namespace = {"beta": 0.1, "rates": [1.0], "name": "a", "fast": True, "_x": 1, "In": [], "pd": pd, "f": len}
+    assert experiment.parameters(namespace) == {"beta": 0.1, "rates": [1.0], "name": "a", "fast": True}
+
+
+def test_a_notebook_in_its_folder_works_at_the_top(toy_world, monkeypatch):
+    top = Path.cwd()
+    monkeypatch.chdir("notebooks")
+    experiment.parameters({})
+    assert Path.cwd() == top
+
+
+def test_the_default_task_trains_validates_and_tests_on_texts_of_those_splits(p):
+    task = experiment.open_task(p)
+    known = {t.id: t.split for t in ratings.read_texts(Path("build/smoke/texts.jsonl"))}
+    assert {known[r.id] for r in task.records} == {"train"} and len(task.records) == p["prompts"]
+    assert {known[t.id] for t in task.validation} == {"validation"} and {known[t.id] for t in task.test} == {"test"}
+    assert (len(task.validation), len(task.test), task.measure) == (p["validation_prompts"], p["test_prompts"], "gold")
+    with pytest.raises(ValueError, match="prompts is 99, but .* holds preferences for 16: raise preference_prompts"):
+        experiment.open_task(p | {"prompts": 99})
+
+
+def test_own_data_are_split_by_prompt_and_no_larger_than_asked_for(p, tmp_path):
+    sizes = {"prompts": 10, "validation_prompts": 2, "test_prompts": 3}
+    task = experiment.open_task(p | sizes | {"data": write_pairs(tmp_path / "own.jsonl", n=200)})
+    parts = [{r.prompt for r in rows} for rows in (task.records, task.validation, task.test)]
+    assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
+    assert (len(task.records), len(task.validation), len(task.test)) == (10, 2, 3)
+    assert task.scorers is None and task.measure == "accuracy"
+
+
+def test_an_arm_is_scored_on_the_prompts_of_the_reference_with_the_same_random_numbers(p):
+    """With a learning rate of nothing the arm is the reference, and so is every one of its rows."""
+    task = experiment.open_task(p)
+    arm = trained_arm(p, task, learning_rate=1e-30)
+    reference = experiment.score_reference(p, task, seeds=1)
+    assert arm.scores["id"].tolist() == reference["id"].tolist() == [t.id for t in task.test]
+    assert arm.scores["text"].tolist() == reference["text"].tolist()
+    pd.testing.assert_series_equal(arm.scores["gold"], reference["gold"].reset_index(drop=True), atol=1e-4)
+    assert arm.scores["kl"].abs().max() < 1e-3
+    assert set(arm.history["arm"]) == {"dpo"} and arm.history["loss"].iloc[0] == pytest.approx(0.6931, abs=1e-3)
+
+
+def test_an_arm_that_trains_moves_away_from_the_reference(p):
+    task = experiment.open_task(p)
+    arm = trained_arm(p | {"epochs": 4, "learning_rate": 0.02}, task, split="validation")
+    assert arm.scores["id"].tolist() == [t.id for t in task.validation]
+    assert arm.history["margin"].iloc[-1] > 0.01
+    both = pd.concat([experiment.score_reference(p, task, seeds=1), trained_arm(p, task).scores])
+    summary = experiment.summarise(both, p)
+    assert summary["arm"].tolist() == ["reference", "dpo"] and summary["win_rate"][0] == 0.5
+    assert ((summary["low"] <= summary["gold"]) & (summary["gold"] <= summary["high"])).all()
+
+
+def test_arms_on_own_data_learn_what_is_preferred(p, tmp_path):
+    more = {"epochs": 6, "prompts": 60, "validation_prompts": 20, "test_prompts": 20, "learning_rate": 0.02}
+    p = p | more | {"data": write_pairs(tmp_path / "own.jsonl", n=100)}
+    task = experiment.open_task(p)
+    arm, reference = trained_arm(p, task), experiment.score_reference(p, task, seeds=1)
+    assert (reference["accuracy"] == 0.5).all() and reference["margin"].abs().max() < 1e-3
+    assert arm.scores["accuracy"].mean() == 1.0 and arm.scores["margin"].min() > 0
+
+
+def test_an_unknown_arm_is_named_with_those_that_there_are():
+    with pytest.raises(ValueError, match=r"no scores for the arm 'c': there are \['a', 'b'\]"):
+        experiment.table(scores(a=[1.0], b=[2.0]), "c", "gold")
+
+
+def test_differences_are_paired_by_prompt_whatever_the_order():
+    """Gold of a is that of the same prompt of b plus one, in another order: the interval has no width."""
+    found = scores(a=[5.0, 1.0, 3.0], b=[4.0, 0.0, 2.0])
+    found = pd.concat([found[found["arm"] == "a"], found[found["arm"] == "b"].iloc[::-1]])
+    assert tuple(experiment.difference(found, "a", "b", "gold", P)) == (1.0, 1.0, 1.0)
