@@ -121,6 +121,7 @@ def fit_judge(p: Mapping, build: Path) -> None:
     short = {"split": "train", "max_words": p["rater_max_words"]}
     half = ratings.choose(texts, p["judge_texts"], p["seed"] + 1, half="proxy", **short)
     fit_rater(model, tokenizer, half, build / "judge", p)
+    shutil.rmtree(build / "judge")  # it is no judge yet
     pairs = pair_up(half, p["judge_pairs"], p["seed"])
     shown = [(a.text, b.text) for a, b in pairs] + [(b.text, a.text) for a, b in pairs]
     wins = [judge.share_preferring(a.ratings, b.ratings) for a, b in pairs]
@@ -235,6 +236,9 @@ def finish_fit(policy, tokenizer, plan, loss, learning_rate: float, folder: Path
     train.fit(
         policy, plan, loss, learning_rate=learning_rate, checkpoints=checkpoints, seed=p["seed"], label=folder.name
     )
-    shutil.rmtree(folder, ignore_errors=True)
-    models.save_policy(policy, tokenizer, folder)
+    aside = folder.with_name(f"{folder.name}.partial")
+    for old in (folder, aside):
+        shutil.rmtree(old, ignore_errors=True)
+    models.save_policy(policy, tokenizer, aside)
+    aside.rename(folder)  # a folder that is there is whole
     shutil.rmtree(checkpoints)

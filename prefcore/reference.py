@@ -48,7 +48,7 @@ def attach(plan: Plan, policy, *, cache: Path | None) -> Plan:
 
 
 class Frozen(NamedTuple):
-    """What the frozen model says of some examples: logps [n, K]; trunk: per example [T, H], the first layers' output."""
+    """What the frozen model says of some examples: logps [n, K]; trunk: for each, [T, H], the first layers' output."""
 
     logps: np.ndarray
     trunk: list[Tensor]

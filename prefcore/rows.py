@@ -21,6 +21,8 @@ class DataError(ValueError):
 
 
 class Row(NamedTuple):
+    """One raw row: its columns by name."""
+
     where: str  # "file:line", for messages
     id: str
     values: Mapping

@@ -69,7 +69,7 @@ def _sample_batch(policy, tokenizer, prompts, uniforms, temperature) -> list[Sam
                 input_ids=ids,
                 attention_mask=mask,
                 position_ids=positions,
-                past_key_values=cache,
+                cache=cache,
                 use_cache=True,
                 logits_to_keep=1,
             )

@@ -54,6 +54,21 @@ def test_a_finished_stage_leaves_a_model_and_no_checkpoints(p, toy_folder):
     assert not list((toy_folder / ".checkpoints").rglob("checkpoint-*"))
 
 
+def test_a_model_folder_appears_whole_or_not_at_all(p, monkeypatch):
+    def cut_off(policy, tokenizer, folder):
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(models, "save_policy", cut_off)
+        pipeline.fit_reference(p, BUILD)
+    assert not (BUILD / "reference").exists()
+    pipeline.fit_reference(p, BUILD)
+    assert models.load_policy(str(BUILD / "reference"))[1].num_parameters() > 0
+    assert not (BUILD / "reference.partial").exists()
+
+
 # --- scorers and judge ------------------------------------------------------------------------------------------
 
 
@@ -86,6 +101,7 @@ def test_each_pair_teaches_the_judge_both_orders(p, monkeypatch):
     monkeypatch.setattr(pipeline, "fit_rater", lambda *a: None)
     monkeypatch.setattr(pipeline, "finish_fit", lambda *a: seen.append(a[2]))
     pipeline.fit_judge(p, BUILD)
+    assert not (BUILD / "judge").exists()  # a model that rates, but was not yet taught verdicts, is no judge
     rows = seen[0].examples
     half = len(rows) // 2
     for one, other in zip(rows[:half], rows[half:], strict=True):

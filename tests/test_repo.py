@@ -1,0 +1,305 @@
+"""Rules of the repository: who imports whom, names that must agree, what DVC is told, and what stands nowhere."""
+
+import ast
+import json
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+from prefcore import notebooks
+
+ROOT = Path(__file__).resolve().parents[1]
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+METHODS = [name for name in PARAMS["methods"] if name != "compare"]
+CORE = sorted((ROOT / "prefcore").glob("*.py"))
+CODE = sorted((ROOT / "prefcore").rglob("*.py"))
+PAGES = sorted(ROOT.glob("*.md"))
+
+
+def imported(source: str) -> set[str]:
+    """Names of all modules that a source imports, wherever it does; `from a import b` gives a and a.b."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def own_files(source: str) -> set[str]:
+    """Paths of the prefcore files that a source imports itself."""
+    paths = {name.replace(".", "/") + ".py" for name in imported(source) if name.startswith("prefcore.")}
+    return {path for path in paths if (ROOT / path).exists()}
+
+
+@cache
+def reached(path: str) -> frozenset[str]:
+    """The file with all prefcore files that it imports, directly or not."""
+    seen, waiting = set(), [path]
+    while waiting:
+        file = waiting.pop()
+        if file not in seen:
+            seen.add(file)
+            waiting += own_files((ROOT / file).read_text())
+    return frozenset(seen)
+
+
+def notebook_code(name: str) -> str:
+    cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+
+
+# --- imports go one way -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda p: str(p.relative_to(ROOT / "prefcore")))
+def test_core_imports_no_method_methods_no_other_than_dpo_and_nobody_imports_outwards(path):
+    names = imported(path.read_text())
+    methods = {name.split(".")[2] for name in names if re.match(r"prefcore\.methods\.\w", name)}
+    assert methods <= ({"dpo"} if path.parent.name == "methods" else set())
+    assert path.parent.name == "methods" or "prefcore.methods" not in names
+    outside = {name.split(".")[0] for name in names}
+    assert outside.isdisjoint({"tests", "benchmarks", "trl", "pytest"})
+    assert not {name for name in names if name.startswith("notebooks")}
+
+
+def test_only_the_command_line_and_the_toy_world_read_params_yaml():
+    readers = {path.stem for path in CODE if re.search(r"""(read_text|open|load)\b.*params\.yaml""", path.read_text())}
+    readers |= {path.stem for path in CODE if re.search(r"""Path\("params\.yaml"\)\n""", path.read_text())}
+    assert readers <= {"__main__", "smoke"}
+    assert not [path.name for path in CODE if path.stem != "__main__" and "os.environ" in path.read_text()
+                and path.stem != "sources"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*METHODS, "compare"])
+def test_a_notebook_uses_its_own_method_and_dpo_and_no_other(name):
+    used = {name.split(".")[2] for name in imported(notebook_code(name)) if name.startswith("prefcore.methods.")}
+    assert used <= {name, "dpo"} if name != "compare" else not used
+    assert name == "compare" or name in used
+
+
+# --- names agree ------------------------------------------------------------------------------------------------
+
+
+def test_a_method_has_a_block_a_file_a_test_and_a_notebook():
+    files = {path.stem for path in (ROOT / "prefcore" / "methods").glob("*.py")} - {"__init__"}
+    tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests" / "methods").glob("test_*.py")}
+    chapters = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert set(METHODS) == files == tests == chapters - {"compare"}
+    assert list(PARAMS["methods"])[-1] == "compare" and "compare" in chapters
+
+
+def test_both_profiles_have_the_same_parameters():
+    assert set(PARAMS) == {"profile", "common", "methods", "quick", "study"} and PARAMS["profile"] == "quick"
+    assert set(PARAMS["quick"]) == set(PARAMS["study"]) == {"shared", *PARAMS["methods"]}
+    for name in PARAMS["quick"]:
+        constants = {*PARAMS["common"], *(PARAMS["methods"].get(name) or {})}  # a profile may have its own value
+        quick, study = (set(PARAMS[profile][name] or {}) - constants for profile in ("quick", "study"))
+        assert quick == study, name
+
+
+def test_numbers_are_written_so_that_yaml_reads_numbers():
+    """YAML 1.1 reads 1e-6 as a text."""
+    texts = [match for match in re.findall(r"[:\[,]\s*([-+]?\d[\d.]*e[-+]?\d+)", (ROOT / "params.yaml").read_text())]
+    assert texts and all(isinstance(yaml.safe_load(text), float) for text in texts)
+
+
+# --- DVC --------------------------------------------------------------------------------------------------------
+
+DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+FUNCTIONS = {  # stage -> its function in pipeline.py
+    "weights": "weights", "prepare": "prepare", "reference": "fit_reference", "scorers": "fit_scorers",
+    "judge": "fit_judge", "preferences": "make_preferences",
+}  # fmt: skip
+
+
+def stages(profile="quick") -> dict:
+    """name -> (cmd, deps, params, outs) of every stage, templates filled in."""
+    found = {}
+    for name, stage in DVC["stages"].items():
+        items = [(f"{name}@{item}", stage["do"], item) for item in stage["foreach"]] if "foreach" in stage else [
+            (name, stage, None)]  # fmt: skip
+        for full, body, item in items:
+            filled = json.loads(json.dumps(body).replace("${profile}", profile).replace("${item}", str(item)))
+            outs = [out for kind in ("outs", "metrics", "plots") for out in filled.get(kind, [])]
+            names = {next(iter(out)) if isinstance(out, dict) else out for out in outs}
+            found[full] = (filled["cmd"], set(filled["deps"]), set(filled.get("params", [])), names)
+    return found
+
+
+def uses_of(function: str) -> tuple[set[str], set[str]]:
+    """(prefcore files, keys of p) that a function of pipeline.py uses, itself or through others of that file."""
+    tree = ast.parse((ROOT / "prefcore" / "pipeline.py").read_text())
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    modules = {}
+    for node in tree.body:
+        for alias in node.names if isinstance(node, ast.ImportFrom) else ():
+            whole = f"{node.module}/{alias.name}" if node.module == "prefcore" else node.module
+            if whole.startswith("prefcore"):
+                modules[alias.asname or alias.name] = whole.replace(".", "/") + ".py"
+    files, keys, seen, waiting = {"prefcore/pipeline.py"}, set(), set(), [function]
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for node in ast.walk(functions[name]):
+            if isinstance(node, ast.Name) and node.id in functions:
+                waiting.append(node.id)
+            elif isinstance(node, ast.Name) and node.id in modules:
+                files |= reached(modules[node.id])
+            elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "p":
+                keys.add(ast.literal_eval(node.slice))
+    return files, keys
+
+
+def test_there_is_a_stage_for_every_method_and_the_comparison_reads_them_all():
+    assert set(stages()) == {*FUNCTIONS, *(f"method@{name}" for name in METHODS), "compare"}
+    cmd, deps, _, _ = stages()["compare"]
+    for name in METHODS:
+        assert {f"metrics/quick/{name}.json", f"runs/quick/{name}/scores.csv"} <= deps
+
+
+@pytest.mark.parametrize("stage", FUNCTIONS)
+def test_a_shared_stage_lists_the_files_and_parameters_that_it_uses_and_no_other(stage):
+    cmd, deps, params, _ = stages()[stage]
+    assert cmd == f"python -m prefcore stage {stage}"
+    files, keys = uses_of(FUNCTIONS[stage])
+    assert {dep for dep in deps if dep.startswith("prefcore/")} == files
+    shared = set(PARAMS["quick"]["shared"])
+    wanted = {f"quick.shared.{key}" if key in shared else f"common.{key}" for key in keys - {"profile"}}
+    assert params == (wanted | {"profile"} if stage != "weights" else set())
+
+
+@pytest.mark.parametrize("name", [*METHODS, "compare"])
+def test_the_stage_of_a_notebook_lists_all_files_that_it_reaches(name):
+    cmd, deps, params, _ = stages()["compare" if name == "compare" else f"method@{name}"]
+    assert cmd == f"python -m prefcore notebook {name}" and f"notebooks/{name}.ipynb" in deps
+    files = {file for own in own_files(notebook_code(name)) for file in reached(own)} | {"prefcore/notebooks.py"}
+    listed = {dep for dep in deps if dep.startswith("prefcore/")}
+    assert files <= listed
+    others = [file for method in METHODS for own in own_files(notebook_code(method)) for file in reached(own)]
+    assert listed <= files | set(others)
+    assert {"profile", "common", f"methods.{name}", f"quick.{name}"} == params
+
+
+def test_what_a_stage_reads_is_raw_source_or_the_output_of_another_stage():
+    """dvc exp run --temp starts without build/ and runs/."""
+    made = {out for _, _, _, outs in stages().values() for out in outs}
+    (raw,) = yaml.safe_load((ROOT / "data.dvc").read_text())["outs"]
+    for name, (_, deps, _, _) in stages().items():
+        for dep in deps:
+            if dep.split("/")[0] in ("build", "runs", "metrics", "figures"):
+                assert dep in made, f"{name} reads {dep}, which no stage makes"
+            else:
+                assert dep.startswith(raw["path"] + "/") or (ROOT / dep).exists(), f"{name} reads {dep}"
+
+
+def test_numbers_of_a_run_are_in_git_and_folders_of_a_run_are_not():
+    ignored = (ROOT / ".gitignore").read_text().split()
+    assert {"/data", "/build/", "/runs/", "/.checkpoints/"} <= set(ignored)
+    for _, _, _, outs in stages().values():
+        assert all(out.split("/")[0] in ("build", "runs", "metrics", "figures") for out in outs)
+
+
+@pytest.mark.parametrize("profile", ["quick", "study"])
+def test_stages_keep_to_the_folders_of_their_profile(profile):
+    other = {"quick": "study", "study": "quick"}[profile]
+    for _, deps, params, outs in stages(profile).values():
+        assert not [name for name in deps | params | outs if re.search(rf"(^|/|\.){other}(/|\.|$)", name)]
+
+
+def test_caches_of_tools_do_not_make_a_stage_look_changed():
+    ignored = set((ROOT / ".dvcignore").read_text().split())
+    assert {"__pycache__", ".ipynb_checkpoints", ".pytest_cache", ".ruff_cache"} <= ignored
+
+
+# --- what stands nowhere ----------------------------------------------------------------------------------------
+
+SOURCES = [
+    *CODE, *PAGES, *(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "benchmarks").glob("*.py"),
+    *(ROOT / name for name in ("Makefile", "params.yaml", "dvc.yaml", "pyproject.toml", "requirements.lock",
+                               "environment.yml", "CITATION.cff", ".ci/run", ".gitignore", ".dvcignore", "NOTICE")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_path_of_a_machine_and_no_registry_host_is_named(path):
+    text = path.read_text()
+    assert not re.findall(r"(?<![\w./~])/(?:home|root|Users|work|mnt|tmp|opt)/\S*|\b[A-Z]:\\Users", text)
+    hosts = r"\b(?:[\w.-]+\.)?(?:pypi\.org|pythonhosted\.org|huggingface\.co|hf\.co|anaconda\.org|modelscope\.cn)\b"
+    assert not re.findall(hosts, text)
+
+
+@pytest.mark.parametrize("path", [*CODE, *(ROOT / "benchmarks").glob("*.py")], ids=lambda p: str(p.relative_to(ROOT)))
+def test_nothing_unpickles_evaluates_or_runs_foreign_code(path):
+    tree = ast.parse(path.read_text())
+    modules = {name.split(".")[0] for name in imported(path.read_text())}
+    assert modules.isdisjoint({"pickle", "dill", "cloudpickle", "joblib"})
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in {"eval", "exec", "torch.load", "os.system", "yaml.load", "np.load", "pd.read_pickle"}
+            for keyword in node.keywords:
+                allowed = keyword.arg not in ("trust_remote_code", "allow_pickle", "shell")
+                assert allowed or ast.unparse(keyword.value) == "False"
+
+
+def test_weights_are_read_from_safetensors_only():
+    text = (ROOT / "prefcore" / "models.py").read_text()
+    loads = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)
+             and ast.unparse(node.func).endswith(".from_pretrained")]  # fmt: skip
+    for node in loads:
+        about = ast.unparse(node)
+        if not re.match(r"Auto(Tokenizer|Config)", about):
+            assert "use_safetensors=True" in about or "gguf_file=" in about, about
+    assert len(loads) >= 4
+
+
+# --- size and words ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda p: str(p.relative_to(ROOT / "prefcore")))
+def test_a_file_is_small_and_says_what_it_is(path):
+    assert len(path.read_text().splitlines()) < 350
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree) or path.name == "__init__.py"
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{node.name} has no docstring"
+
+
+@pytest.mark.parametrize("name", [*METHODS, "compare"])
+def test_a_notebook_has_at_most_250_lines_of_code(name):
+    assert len(notebook_code(name).splitlines()) <= 250
+    assert notebooks.parameters(ROOT / "notebooks" / f"{name}.ipynb")["profile"] == "quick"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
+def test_commands_files_and_parameters_that_a_page_names_exist(path):
+    text = path.read_text()
+    known = set(re.findall(r"python -m prefcore (\w+)", (ROOT / "prefcore" / "__main__.py").read_text()))
+    assert set(re.findall(r"python -m prefcore (\w+)", text)) <= known
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"(?:`|^)make ([a-z]+)", text, re.M)) <= targets
+    for key in re.findall(r"-S ([\w.]+)=", text):
+        block = PARAMS
+        for part in key.split("."):
+            block = block[part]
+    for link in re.findall(r"\]\(([\w./-]+)\)", text):
+        assert (ROOT / link).exists() or link.startswith("figures/"), link
+
+
+def test_only_files_that_belong_into_git_are_in_git():
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    for name in done.stdout.splitlines():
+        assert name.split("/")[0] not in ("data", "build", "runs", ".checkpoints", ".venv"), name
+        assert not (ROOT / name).exists() or (ROOT / name).stat().st_size < 2**20, name

@@ -1,0 +1,201 @@
+"""Every notebook, run by papermill in the toy world: as a stage, by DVC, and on a user's own data."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+
+from prefcore import notebooks, runs, smoke
+from prefcore.__main__ import main
+
+ROOT = Path(__file__).resolve().parents[1]
+METHODS = [m for m in yaml.safe_load((ROOT / "params.yaml").read_text())["methods"] if m != "compare"]
+pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.timeout(900)]
+
+
+class Repository:
+    """A toy copy of this repository, in which the shared stages have run and the notebooks have not."""
+
+    def __init__(self, folder: Path, toy_folder: Path):
+        self.folder = folder
+        shutil.copytree(toy_folder, folder, dirs_exist_ok=True)
+        shutil.copytree(ROOT / "prefcore", folder / "prefcore", ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+            shutil.copy(ROOT / name, folder)
+        for name in ("minilm", "smollm2", "ratings"):  # of which the toy world needs nothing
+            (folder / "data" / name).mkdir(parents=True)
+            (folder / "data" / name / "nothing").touch()
+        subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+        self.dvc("init", "--quiet")
+        shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
+
+    def run_notebooks(self) -> dict[str, str]:
+        """What each notebook's command said; two at a time, the comparison after them."""
+        with ThreadPoolExecutor(2) as two:
+            said = dict(zip(METHODS, two.map(self.run_notebook, METHODS), strict=True))
+        return said | {"compare": self.run_notebook("compare")}
+
+    def run_notebook(self, name: str) -> str:
+        command = [sys.executable, "-m", "prefcore", "notebook", name]
+        both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.run(command, cwd=self.folder, **both).stdout
+
+    def dvc(self, *arguments: str) -> tuple[list[str], float, str]:
+        """(stages that ran, seconds, everything that was said)."""
+        start, own = time.monotonic(), Path(sys.executable).parent  # stages call the python of this environment
+        env = os.environ | {"PATH": f"{own}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+        both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=self.folder, env=env, **both)
+        ran = [line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")]
+        assert done.returncode == 0, done.stdout
+        return ran, time.monotonic() - start, done.stdout
+
+    def change(self, method: str, key: str, value) -> None:
+        """Another value of a method's constant in params.yaml."""
+        path = self.folder / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        params["methods"][method][key] = value
+        path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def results(self) -> dict[str, bytes]:
+        """dvc.lock, which names all outputs by their hash, and all metrics."""
+        paths = [self.folder / "dvc.lock", *sorted((self.folder / "metrics").rglob("*.json"))]
+        return {str(path.relative_to(self.folder)): path.read_bytes() for path in paths}
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory, toy_folder):
+    """All notebooks have run once; what they said is kept, and a notebook that failed has left no metrics."""
+    made = Repository(tmp_path_factory.mktemp("repository"), toy_folder)
+    made.said = made.run_notebooks()
+    return made
+
+
+@pytest.fixture(scope="module")
+def tracked(repository):
+    """The same with all that the stages made known to DVC."""
+    repository.dvc("commit", "--force", "--quiet")
+    return repository
+
+
+# --- notebooks as stages ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*METHODS, "compare"])
+def test_the_notebook_runs_to_its_end_and_leaves_metrics_and_a_page_to_read(repository, name):
+    folder = repository.folder / "runs" / "smoke" / name
+    assert (folder / "notebook.html").exists(), repository.said[name]
+    nb = nbformat.read(folder / "notebook.ipynb", as_version=4)
+    assert all(c.execution_count for c in nb.cells if c.cell_type == "code")
+    assert "<html" in (folder / "notebook.html").read_text()[:1000]
+    metrics = json.loads((repository.folder / "metrics" / "smoke" / f"{name}.json").read_text())
+    assert metrics["arms"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_each_method_leaves_history_scores_claims_and_a_policy(repository, name):
+    folder = repository.folder / "runs" / "smoke" / name
+    history, scores = (pd.read_csv(folder / f"{part}.csv") for part in ("history", "scores"))
+    assert history["loss"].notna().all() and {"arm", "seed", "step"} <= set(history)
+    assert {"reference", name} <= set(scores["arm"]) and scores["gold"].notna().all()
+    claims = json.loads((repository.folder / "metrics" / "smoke" / f"{name}.json").read_text())["claims"]
+    assert claims and all(c["verdict"] in runs.VERDICTS and c["low"] <= c["high"] for c in claims)
+    assert (folder / "model" / "adapter_model.safetensors").exists()
+    assert not (repository.folder / ".checkpoints" / "smoke" / name).exists()
+
+
+# --- DVC --------------------------------------------------------------------------------------------------------
+
+
+def test_a_repro_with_nothing_to_do_takes_less_than_ten_seconds(tracked):
+    ran, seconds, said = tracked.dvc("repro")
+    assert ran == [] and "up to date" in said
+    assert seconds < 10 or os.getloadavg()[0] > os.cpu_count()
+
+
+def test_a_forced_run_of_one_method_ends_with_the_same_bytes(tracked):
+    before = tracked.results()
+    ran, _, _ = tracked.dvc("repro", "--force", "--single-item", "method@bco")
+    assert ran == ["method@bco"]
+    assert tracked.results() == before
+
+
+def test_a_change_of_one_methods_constant_runs_that_method_and_the_comparison(tracked):
+    before = tracked.results()
+    tracked.change("kto", "beta", 0.7)
+    ran, _, said = tracked.dvc("repro")
+    assert ran == ["method@kto", "compare"], said
+    changed = {name for name, content in tracked.results().items() if content != before[name]}
+    assert changed == {"dvc.lock", "metrics/smoke/kto.json", "metrics/smoke/compare.json"}
+
+
+def test_metrics_can_be_shown_and_plots_drawn(tracked):
+    _, _, said = tracked.dvc("metrics", "show", "--json")
+    shown = json.loads(said[said.index("{"):])[""]["data"]
+    assert {Path(path).stem for path in shown} == {*METHODS, "compare", "scorers", "judge"}
+    tracked.dvc("plots", "show", "--out", "drawn")
+    page = (tracked.folder / "drawn" / "index.html").read_text()
+    assert "Training loss" in page and "Gold score" in page
+
+
+# --- own data ---------------------------------------------------------------------------------------------------
+
+
+def write_own(path: Path) -> None:
+    """Thirty made-up pairs, chat messages among their prompts."""
+    rows = []
+    for i in range(30):
+        prompt = [{"role": "user", "content": f"Say {i}"}] if i % 3 == 0 else f"Say {i}:"
+        answers = {"chosen": f" good {i}", "rejected": f" bad {i}"}
+        if isinstance(prompt, list):
+            answers = {k: [{"role": "assistant", "content": v}] for k, v in answers.items()}
+        rows.append({"prompt": prompt, **answers})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_the_same_notebook_runs_on_a_users_own_pairs(toy_world, method, capsys):
+    write_own(Path("own.jsonl"))
+    arguments = ["run", method, "--data", "own.jsonl", "--set", "epochs=2", "seeds=1"]
+    assert main(arguments) == 0, capsys.readouterr().err
+    assert f"metrics/own/{method}.json" in capsys.readouterr().out
+    metrics = json.loads(Path(f"metrics/own/{method}.json").read_text())
+    arm = metrics["arms"][method]
+    assert 0 <= arm["accuracy"] <= 1 and "gold" not in arm and {"margin", "kl", "length"} <= set(arm)
+    assert Path(f"runs/own/{method}/notebook.html").exists() and not Path(f"metrics/smoke/{method}.json").exists()
+
+
+# --- make smoke -------------------------------------------------------------------------------------------------
+
+
+def test_smoke_runs_every_notebook_the_comparison_last_and_says_how_long_each_took(monkeypatch, tmp_path, capsys):
+    started = []
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    monkeypatch.setattr(smoke, "workspace", lambda folder: smoke.shrink(params))
+    monkeypatch.setattr(notebooks, "execute", lambda path, output, values, root: started.append((path, values, root)))
+    monkeypatch.setattr(notebooks, "export_html", lambda *_: None)
+    seconds = smoke.run(tmp_path)
+    assert [path.stem for path, _, _ in started] == [*METHODS, "compare"]
+    assert all(values["profile"] == "smoke" and root == tmp_path for _, values, root in started)
+    said = capsys.readouterr().out
+    assert all(f"smoke  {name}" in said for name in ("workspace", *METHODS, "compare", "all")) and len(seconds) == 8
+
+
+def test_the_toy_parameters_are_those_of_the_quick_profile_with_other_values():
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    small = smoke.shrink(params)
+    for name in params["methods"]:
+        quick = notebooks.merge_parameters({**params, "profile": "quick"}, name)
+        toy = notebooks.merge_parameters(small, name)
+        assert toy.keys() == quick.keys()
+        assert {k: type(v) for k, v in toy.items()} == {k: type(v) for k, v in quick.items()}
+    assert small["smoke"]["shared"].keys() == params["quick"]["shared"].keys()
