@@ -162,6 +162,22 @@ def test_no_logits_live_until_the_backward_pass_where_the_head_is_frozen():
     assert kept and max(tensor.numel() for tensor in kept) <= hidden.numel()
 
 
+@pytest.mark.parametrize("kept_bytes", [0, 2**30], ids=["recomputed", "kept"])
+def test_logits_of_any_size_have_finite_numbers(monkeypatch, kept_bytes):
+    """Blocks whose logits lie hundreds of nats apart, the larger ones first and last."""
+    monkeypatch.setattr(logps, "COLUMNS", 4)
+    monkeypatch.setattr(logps, "KEPT_BYTES", kept_bytes)
+    targets = torch.tensor([0, 5, 9])
+    for sign in (1, -1):
+        weight = sign * torch.linspace(400, -400, 12)[:, None]
+        for trained in (True, False):
+            hidden = torch.ones(3, 1, requires_grad=True)
+            out = TokenLogps.apply(hidden, weight.clone().requires_grad_(trained), targets)
+            torch.testing.assert_close(out, naive(hidden, weight, targets))
+            out.sum().backward()
+            assert hidden.grad.isfinite().all()
+
+
 def test_a_large_head_in_half_precision_has_finite_numbers():
     hidden = (200 * torch.randn(9, 6)).to(torch.float16).requires_grad_()
     weight = torch.randn(40, 6).to(torch.float16)
