@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: a tiny random Llama, a word-level tokenizer, and a toy world with everything in it."""
 
+import multiprocessing
 import shutil
 
 import pytest
@@ -41,6 +42,14 @@ def tiny_llama():
         pad_token_id=0, bos_token_id=1, eos_token_id=2,
     )
     return LlamaForCausalLM(config).eval()
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """Makes real processes, to be killed or to talk to each other; what is slow to import is imported once for all."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["prefcore.train", "prefcore.models", "peft", LlamaForCausalLM.__module__])
+    return context
 
 
 @pytest.fixture(scope="session")

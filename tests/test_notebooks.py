@@ -296,6 +296,7 @@ def parameter(line):
         (parameter("x = 1; y = 2  # two"), "each must be"),
         (parameter("x = [  # two lines\n]"), "each must be"),
         (parameter("print(1)  # call"), "each must be"),
+        (parameter("x = []  # [] = none"), "has a second = in the line"),
     ],
 )
 def test_what_is_wrong_with_a_notebook_is_said(tmp_path, change, message):

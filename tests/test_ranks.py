@@ -1,7 +1,5 @@
 """Batch statistics over several processes are those of one process with all the rows."""
 
-import multiprocessing
-
 import pytest
 import torch
 import torch.distributed
@@ -23,14 +21,13 @@ def reduce(rank, folder, share, queue):
 
 
 @pytest.mark.parametrize("share", SHARES)
-def test_two_processes_find_the_mean_of_all_rows(tmp_path, share):
-    context = multiprocessing.get_context("forkserver")
-    queue = context.Queue()
-    processes = [context.Process(target=reduce, args=(rank, str(tmp_path), share, queue)) for rank in range(2)]
-    for process in processes:
+def test_two_processes_find_the_mean_of_all_rows(processes, tmp_path, share):
+    queue = processes.Queue()
+    both = [processes.Process(target=reduce, args=(rank, str(tmp_path), share, queue)) for rank in range(2)]
+    for process in both:
         process.start()
-    found = sorted(queue.get(timeout=120) for _ in processes)
-    for process in processes:
+    found = sorted(queue.get(timeout=120) for _ in both)
+    for process in both:
         process.join(60)
     rows = torch.cat([ROWS[part] for part in SHARES[share]])
     expected = rows.mean().item() if len(rows) else 0.0

@@ -1,7 +1,6 @@
 """One trainer for every method: what a step does, what a checkpoint holds, and how a killed run goes on."""
 
 import copy
-import multiprocessing
 import os
 import shutil
 import signal
@@ -216,26 +215,18 @@ def run_process(folder, moment):
     torch.save({k: v for k, v in trained(policy).items()}, folder / "weights")
 
 
-@pytest.fixture(scope="module")
-def processes():
-    context = multiprocessing.get_context("forkserver")
-    llama = "transformers.models.llama.modeling_llama"
-    context.set_forkserver_preload(["prefcore.train", "prefcore.models", "peft", llama])
-
-    def start(folder, moment=None):
-        folder.mkdir(parents=True, exist_ok=True)
-        process = context.Process(target=run_process, args=(folder, moment))
-        process.start()
-        process.join(240)
-        return process.exitcode
-
-    return start
+def start(processes, folder, moment=None):
+    """The exit code of one such process."""
+    process = processes.Process(target=run_process, args=(folder, moment))
+    process.start()
+    process.join(240)
+    return process.exitcode
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(processes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
-    assert processes(folder) == 0
+    assert start(processes, folder) == 0
     return folder
 
 
@@ -244,9 +235,9 @@ def uninterrupted(processes, tmp_path_factory):
     ["before the first checkpoint", "after a checkpoint", "inside a checkpoint", "after the weights of a checkpoint"],
 )
 def test_a_killed_run_ends_with_the_bytes_of_one_that_was_not(processes, uninterrupted, tmp_path, moment):
-    assert processes(tmp_path, moment) == -signal.SIGKILL
+    assert start(processes, tmp_path, moment) == -signal.SIGKILL
     assert not (tmp_path / "history.csv").exists()
-    assert processes(tmp_path) == 0
+    assert start(processes, tmp_path) == 0
     for name in ("history.csv", "weights"):
         assert (tmp_path / name).read_bytes() == (uninterrupted / name).read_bytes()
     assert "state_shift" in (tmp_path / "history.csv").read_text()
