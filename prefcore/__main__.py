@@ -87,19 +87,13 @@ def run_stage(name: str, params: dict) -> None:
 
     if name == "weights":
         return pipeline.weights()
-    functions = dict(
-        zip(
-            STAGES,
-            (
-                pipeline.prepare,
-                pipeline.fit_reference,
-                pipeline.fit_scorers,
-                pipeline.fit_judge,
-                pipeline.make_preferences,
-            ),
-            strict=True,
-        )
-    )
+    functions = {
+        "prepare": pipeline.prepare,
+        "reference": pipeline.fit_reference,
+        "scorers": pipeline.fit_scorers,
+        "judge": pipeline.fit_judge,
+        "preferences": pipeline.make_preferences,
+    }
     start = time.monotonic()
     functions[name](shared(params), Path("build") / params["profile"])
     print(f"{name} ({params['profile']}): {time.monotonic() - start:.0f} s", flush=True)

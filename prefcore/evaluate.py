@@ -105,7 +105,7 @@ def score_held_out(policy, tokenizer, examples: Sequence[Example], p, *, arm: st
     A single answer with a label is compared with the mean gain of all answers.
     """
     frozen = reference.logps(policy, examples, pad_id=tokenizer.pad_token_id)
-    gains = current_logps(policy, examples, tokenizer.pad_token_id) - frozen
+    gains = reference.score_all(policy, examples, pad_id=tokenizer.pad_token_id) - frozen
     if gains.shape[1] == 2:
         margin = gains[:, 0] - gains[:, 1]
     else:
@@ -126,8 +126,3 @@ def score_held_out(policy, tokenizer, examples: Sequence[Example], p, *, arm: st
             "length": [len(s.ids) + s.finished for s in drawn],
         }
     )
-
-
-def current_logps(policy, examples: Sequence[Example], pad_id: int) -> np.ndarray:
-    """Summed log-probabilities [n, K] under the policy as it is now, adapter included."""
-    return reference.score_all(policy, examples, pad_id=pad_id)

@@ -115,10 +115,9 @@ def run_arm(
     learning_rate: float | None = None,
     state: dict | None = None,
     split: str = "test",
-    policy=None,
 ) -> Arm:
-    """Train one arm from the reference (or from `policy`, with its adapter) and score it on a split."""
-    tokenizer, model = fresh_policy(p, seed) if policy is None else (load_reference_tokenizer(p), policy)
+    """Train one arm from the reference and score it on a split."""
+    tokenizer, model = fresh_policy(p, seed)
     where = {"method": method, "arm": arm, "seed": seed}
     history = train_arm(p, plan, loss, model, **where, learning_rate=learning_rate, state=state)
     return Arm(model, tokenizer, history, score(model, tokenizer, task, p, arm=arm, seed=seed, split=split))
@@ -159,13 +158,6 @@ def train_arm(
     history.insert(0, "arm", arm)
     history.insert(1, "seed", seed)
     return history
-
-
-def load_reference_tokenizer(p: Mapping):
-    """The tokenizer that goes with load_reference."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(p["policy"] if p["data"] else Path("build") / p["profile"] / "reference")
 
 
 def score(policy, tokenizer, task: Task, p: Mapping, *, arm: str, seed: int, split: str) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 Each function is one DVC stage: what it reads and writes are its arguments and the files named in dvc.yaml.
 """
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +26,7 @@ def weights() -> None:
 
 def prepare(p: Mapping, build: Path) -> None:
     """data/ -> texts.jsonl: cleaned texts with split, half and prompt."""
-    ratings.write_texts(ratings.read_raw(Path("data/ratings"), p["seed"]), build / "texts.jsonl")
+    runs.write_lines(ratings.read_raw(Path("data/ratings"), p["seed"]), build / "texts.jsonl")
 
 
 def fit_reference(p: Mapping, build: Path) -> None:
@@ -77,13 +76,19 @@ def fit_scorers(p: Mapping, build: Path) -> None:
     runs.write_metrics(report, p["profile"], "scorers")
 
 
-def fit_rater(rater, tokenizer, texts, folder: Path, p: Mapping) -> None:
+def teach_rater(rater, tokenizer, texts, folder: Path, p: Mapping) -> None:
     """Teach a language model to give the raters' distribution over the digits 0 to 8."""
     shares = np.stack([scorers.histogram(t.ratings) for t in texts])
     examples = scorers.rating_examples([t.text for t in texts], tokenizer, shares)
     plan = collate.make_plan(examples, batch_size=8, epochs=1, seed=p["seed"], pad_id=tokenizer.pad_token_id)
     models.train_top(rater, layers=p["rater_layers"])
-    finish_fit(rater, tokenizer, plan, scorers.rating_loss, p["rater_learning_rate"], folder, p)
+    teach(rater, plan, scorers.rating_loss, p["rater_learning_rate"], folder, p)
+
+
+def fit_rater(rater, tokenizer, texts, folder: Path, p: Mapping) -> None:
+    """teach_rater, and keep what came of it in `folder`."""
+    teach_rater(rater, tokenizer, texts, folder, p)
+    save(rater, tokenizer, folder, p)
 
 
 def report_scorers(texts, loaded, seed: int) -> dict:
@@ -120,14 +125,13 @@ def fit_judge(p: Mapping, build: Path) -> None:
     tokenizer, model = load(p, p["policy"])
     short = {"split": "train", "max_words": p["rater_max_words"]}
     half = ratings.choose(texts, p["judge_texts"], p["seed"] + 1, half="proxy", **short)
-    fit_rater(model, tokenizer, half, build / "judge", p)
-    shutil.rmtree(build / "judge")  # it is no judge yet
+    shutil.rmtree(build / "judge", ignore_errors=True)  # until both lessons are over there is no judge
+    teach_rater(model, tokenizer, half, build / "judge", p)
     pairs = pair_up(half, p["judge_pairs"], p["seed"])
     shown = [(a.text, b.text) for a, b in pairs] + [(b.text, a.text) for a, b in pairs]
     wins = [judge.share_preferring(a.ratings, b.ratings) for a, b in pairs]
     examples = judge.verdict_examples(shown, tokenizer, wins + [1 - w for w in wins])
     plan = collate.make_plan(examples, batch_size=8, epochs=1, seed=p["seed"], pad_id=tokenizer.pad_token_id)
-    models.train_top(model, layers=p["rater_layers"])
     finish_fit(model, tokenizer, plan, judge.verdict_loss, p["rater_learning_rate"], build / "judge", p)
     held_out = pair_up(
         ratings.choose(texts, 2 * p["held_out_pairs"], p["seed"], split="validation"), p["held_out_pairs"], p["seed"]
@@ -171,7 +175,8 @@ def make_preferences(p: Mapping, build: Path) -> None:
     tokenizer, policy = load(p, build / "reference")
     loaded = evaluate.load_scorers(build, p["encoder"], device=device)
     prompts = ratings.choose_prompts(texts, p["preference_prompts"], p["seed"], split="train")
-    write_ranked(sample_ranked(policy, tokenizer, prompts, loaded, p, seed=p["seed"] + 1), build / "preferences.jsonl")
+    ranked = sample_ranked(policy, tokenizer, prompts, loaded, p, seed=p["seed"] + 1)
+    runs.write_lines(ranked, build / "preferences.jsonl")
     for split, size in (("validation", p["validation_prompts"]), ("test", p["test_prompts"])):
         prompts = ratings.choose_prompts(texts, size, p["seed"], split=split)
         frames = [
@@ -186,12 +191,10 @@ def make_preferences(p: Mapping, build: Path) -> None:
 def sample_ranked(policy, tokenizer, prompts, loaded, p: Mapping, *, seed: int) -> list[Ranked]:
     """K continuations of each prompt, best proxy score first."""
     k = p["samples_per_prompt"]
-    ids = [collate.encode_prompt(t.prompt, tokenizer) for t in prompts for _ in range(k)]
+    asked = [t.prompt for t in prompts for _ in range(k)]
+    ids = [collate.encode_prompt(prompt, tokenizer) for prompt in asked]
     drawn = sample(policy, tokenizer, ids, max_new_tokens=p["max_new_tokens"], seed=seed)
-    whole = [
-        evaluate.rated_text(t.prompt, s.text)
-        for t, s in zip((t for t in prompts for _ in range(k)), drawn, strict=True)
-    ]
+    whole = [evaluate.rated_text(prompt, s.text) for prompt, s in zip(asked, drawn, strict=True)]
     scores = scorers.proxy_scores(whole, loaded.proxy, loaded.encoder, loaded.encoder_tokenizer)
     out = []
     for i, text in enumerate(prompts):
@@ -210,19 +213,10 @@ def sample_ranked(policy, tokenizer, prompts, loaded, p: Mapping, *, seed: int) 
     return out
 
 
-def write_ranked(records, path: Path) -> None:
-    """One JSON object a line."""
-    path.unlink(missing_ok=True)  # it may be a link into DVC's cache
-    path.write_text("".join(json.dumps(r._asdict(), ensure_ascii=False) + "\n" for r in records), encoding="utf-8")
-
-
 def read_ranked(path: Path) -> list[Ranked]:
-    """What write_ranked wrote."""
-    rows = [json.loads(line) for line in path.open(encoding="utf-8")]
-    return [
-        Ranked(r["id"], r["prompt"], *(tuple(r[k]) for k in ("completions", "scores", "finished")), r["domain"])
-        for r in rows
-    ]
+    """What runs.write_lines wrote of Ranked rows."""
+    lists = ("completions", "scores", "finished")
+    return [Ranked(**row | {name: tuple(row[name]) for name in lists}) for row in runs.read_lines(path)]
 
 
 def load(p: Mapping, name) -> tuple:
@@ -231,14 +225,27 @@ def load(p: Mapping, name) -> tuple:
 
 
 def finish_fit(policy, tokenizer, plan, loss, learning_rate: float, folder: Path, p: Mapping) -> None:
-    """Train, save to `folder`, drop the checkpoints."""
-    checkpoints = Path(".checkpoints") / p["profile"] / folder.name
-    train.fit(
-        policy, plan, loss, learning_rate=learning_rate, checkpoints=checkpoints, seed=p["seed"], label=folder.name
-    )
+    """Train, and keep what came of it in `folder`."""
+    teach(policy, plan, loss, learning_rate, folder, p)
+    save(policy, tokenizer, folder, p)
+
+
+def teach(policy, plan, loss, learning_rate: float, folder: Path, p: Mapping) -> None:
+    """Train in place what will lie in `folder`; the checkpoints stay until it is saved."""
+    kept = {"checkpoints": checkpoints_of(folder, p), "label": folder.name}
+    train.fit(policy, plan, loss, learning_rate=learning_rate, seed=p["seed"], **kept)
+
+
+def checkpoints_of(folder: Path, p: Mapping) -> Path:
+    """Where a stage's training keeps its checkpoints: outside `build/`, as DVC deletes outputs before a stage runs."""
+    return Path(".checkpoints") / p["profile"] / folder.name
+
+
+def save(policy, tokenizer, folder: Path, p: Mapping) -> None:
+    """The model as `folder`, whole or not at all; then its checkpoints go."""
     aside = folder.with_name(f"{folder.name}.partial")
     for old in (folder, aside):
         shutil.rmtree(old, ignore_errors=True)
     models.save_policy(policy, tokenizer, aside)
     aside.rename(folder)  # a folder that is there is whole
-    shutil.rmtree(checkpoints)
+    shutil.rmtree(checkpoints_of(folder, p))

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from prefcore import runs
+
 DOMAINS = {  # file stem -> the domain in words, which is also the prompt's tag
     "movieReviewSnippets": "Movie review",
     "amazonReviewSnippets": "Product review",
@@ -123,14 +125,6 @@ def choose_prompts(texts: Sequence[Text], size: int, seed: int, *, split: str) -
     raise ValueError(f"asked for {size} prompts of {split}, there are {len(out)}")
 
 
-def write_texts(texts: Sequence[Text], path: Path) -> None:
-    """One JSON object a line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)  # it may be a link into DVC's cache
-    path.write_text("".join(json.dumps(text._asdict(), ensure_ascii=False) + "\n" for text in texts), encoding="utf-8")
-
-
 def read_texts(path: Path) -> list[Text]:
-    """What write_texts wrote."""
-    rows = [json.loads(line) for line in path.open(encoding="utf-8")]
-    return [Text(**{**row, "ratings": tuple(row["ratings"])}) for row in rows]
+    """What runs.write_lines wrote of texts."""
+    return [Text(**row | {"ratings": tuple(row["ratings"])}) for row in runs.read_lines(path)]

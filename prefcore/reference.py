@@ -20,7 +20,7 @@ from prefcore.logps import branch_logps, choose_path, frozen_depth, run_trunk, t
 from prefcore.progress import track
 from prefcore.types import Example
 
-VERSION = "1"  # raise it when logps.py changes its numbers
+VERSION = "2"  # raise it when logps.py changes its numbers
 TOKENS = 4096  # per forward pass
 TRUNK_BYTES = 2 * 2**30  # at most this much of the frozen layers' output is kept
 

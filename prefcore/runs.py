@@ -161,6 +161,16 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
+def write_lines(records: Iterable, path: Path) -> Path:
+    """Named tuples as JSON lines, a record each."""
+    return _write(path, "".join(json.dumps(record._asdict(), ensure_ascii=False) + "\n" for record in records))
+
+
+def read_lines(path: Path) -> list[dict]:
+    """What write_lines wrote, a mapping each. Only a newline ends a record: a sampled text may hold other line ends."""
+    return [json.loads(line) for line in path.open(encoding="utf-8")]
+
+
 def save_model(policy, tokenizer, profile: str, method: str, root: str | Path = ".") -> Path:
     """The trained adapter under runs/<profile>/<method>/model; `python -m prefcore merge` makes it a whole model."""
     from prefcore.models import save_adapter

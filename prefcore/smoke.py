@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as token_models
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from prefcore import notebooks, pipeline, ratings
+from prefcore import notebooks, pipeline, ratings, runs
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMON = {
@@ -95,7 +95,7 @@ def workspace(folder: Path) -> dict:
     build = Path("build/smoke")
     with chdir(folder):
         make_weights(Path("build/weights"))
-        ratings.write_texts(make_texts(), build / "texts.jsonl")
+        runs.write_lines(make_texts(), build / "texts.jsonl")
         for stage in (pipeline.fit_reference, pipeline.fit_scorers, pipeline.fit_judge, pipeline.make_preferences):
             stage(shared, build)
     return params

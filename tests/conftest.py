@@ -53,6 +53,14 @@ def processes():
 
 
 @pytest.fixture(scope="session")
+def toy_weights(tmp_path_factory):
+    """A folder with a tiny random policy and a tiny random encoder. Read it, do not write."""
+    folder = tmp_path_factory.mktemp("weights")
+    smoke.make_weights(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def toy_folder(tmp_path_factory):
     """A folder with all that the notebooks read, at toy size, built once by the real stages. Read it, do not write."""
     folder = tmp_path_factory.mktemp("toy")

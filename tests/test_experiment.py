@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from prefcore import experiment, notebooks, ratings, views
+from prefcore import experiment, notebooks, ratings, runs, views
 from prefcore.methods import dpo
 from prefcore.types import Example, Pair, Ranked, Scored
 
@@ -116,7 +116,7 @@ def test_demonstrations_are_well_rated_and_never_from_the_gold_half(tmp_path, mo
 
     rows = [text("1", 2.0, "train", "proxy"), text("2", 1.9, "train", "proxy"), text("3", 4.0, "train", "gold"),
             text("4", 4.0, "test", ""), text("5", 3.0, "train", "proxy", ""), text("6", 3.0, "train", "proxy")]
-    ratings.write_texts(rows, tmp_path / "build" / "quick" / "texts.jsonl")
+    runs.write_lines(rows, tmp_path / "build" / "quick" / "texts.jsonl")
     monkeypatch.chdir(tmp_path)
     found = experiment.good_texts({"profile": "quick", "good_rating": 2.0, "seed": 0})
     assert {t.id for t in found} == {"1", "6"}

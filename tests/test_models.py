@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from prefcore import models, reference, smoke
+from prefcore import models, reference
 from prefcore.types import Example
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -22,13 +22,6 @@ def adapted(policy):
         if "lora_B" in name:
             parameter.data.normal_(0, 0.3)
     return policy
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("weights")
-    smoke.make_weights(folder)
-    return folder
 
 
 def test_a_new_adapter_changes_nothing_and_sits_on_the_last_layers_only(tiny_llama):
@@ -69,8 +62,8 @@ def test_a_merged_policy_loads_in_plain_transformers_with_the_same_numbers(tiny_
     np.testing.assert_allclose(score(models.load_policy(str(tmp_path))[1]), expected, rtol=1e-5, atol=1e-4)
 
 
-def test_an_adapter_alone_loads_with_its_base(toy, tmp_path):
-    tokenizer, base = models.load_policy(str(toy / "policy"))
+def test_an_adapter_alone_loads_with_its_base(toy_weights, tmp_path):
+    tokenizer, base = models.load_policy(str(toy_weights / "policy"))
     plain, policy = score(base), adapted(base)
     expected = score(policy)
     models.save_adapter(policy, tokenizer, tmp_path)
@@ -89,7 +82,7 @@ models.save_adapter(models.add_lora(base, rank=2, alpha=4.0, top_layers=1, seed=
 """
 
 
-def test_an_adapter_is_saved_with_the_same_bytes_in_every_process(toy, tmp_path):
+def test_an_adapter_is_saved_with_the_same_bytes_in_every_process(toy_weights, tmp_path):
     """Sets of strings come in another order in each process, as their hashes are seeded."""
     import os
     import subprocess
@@ -97,7 +90,7 @@ def test_an_adapter_is_saved_with_the_same_bytes_in_every_process(toy, tmp_path)
 
     found = []
     for seed in ("1", "2"):
-        command = [sys.executable, "-c", SAVE, str(toy / "policy"), str(tmp_path / seed)]
+        command = [sys.executable, "-c", SAVE, str(toy_weights / "policy"), str(tmp_path / seed)]
         subprocess.run(command, check=True, env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True)
         found.append({path.name: path.read_bytes() for path in sorted((tmp_path / seed).iterdir())})
     assert found[0] == found[1] and "adapter_config.json" in found[0]
@@ -111,11 +104,11 @@ def test_pickled_weights_are_refused(tiny_llama, tokenizer, tmp_path):
         models.load_policy(str(tmp_path))
 
 
-def test_foreign_code_is_not_run(toy, tmp_path):
+def test_foreign_code_is_not_run(toy_weights, tmp_path):
     import json
     import shutil
 
-    shutil.copytree(toy / "policy", tmp_path / "policy")
+    shutil.copytree(toy_weights / "policy", tmp_path / "policy")
     code = f"open({str(tmp_path / 'ran')!r}, 'w').close()\nclass Strange: pass\n"
     (tmp_path / "policy" / "strange.py").write_text(code)
     config = json.loads((tmp_path / "policy" / "config.json").read_text())
@@ -127,9 +120,9 @@ def test_foreign_code_is_not_run(toy, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_policy_loads_in_the_precision_that_is_asked_for(toy):
-    assert models.load_policy(str(toy / "policy"))[1].dtype == torch.float32
-    assert models.load_policy(str(toy / "policy"), dtype="bfloat16")[1].dtype == torch.bfloat16
+def test_a_policy_loads_in_the_precision_that_is_asked_for(toy_weights):
+    assert models.load_policy(str(toy_weights / "policy"))[1].dtype == torch.float32
+    assert models.load_policy(str(toy_weights / "policy"), dtype="bfloat16")[1].dtype == torch.bfloat16
 
 
 def test_choosing_a_device_fixes_the_number_of_threads():
@@ -142,8 +135,8 @@ def test_choosing_a_device_fixes_the_number_of_threads():
 # --- the encoder ------------------------------------------------------------------------------------------------
 
 
-def test_an_embedding_has_length_one_and_does_not_depend_on_its_company(toy):
-    tokenizer, encoder = models.load_encoder(str(toy / "encoder"))
+def test_an_embedding_has_length_one_and_does_not_depend_on_its_company(toy_weights):
+    tokenizer, encoder = models.load_encoder(str(toy_weights / "encoder"))
     texts = ["good", "a much longer text about the long story of my old phone", "bad and sad"]
     together = models.embed(texts, encoder, tokenizer)
     assert together.shape == (3, 48) and together.dtype == np.float32
@@ -153,7 +146,7 @@ def test_an_embedding_has_length_one_and_does_not_depend_on_its_company(toy):
     assert np.abs(together[0] - together[2]).max() > 1e-3
 
 
-def test_nothing_to_embed_is_an_error(toy):
-    tokenizer, encoder = models.load_encoder(str(toy / "encoder"))
+def test_nothing_to_embed_is_an_error(toy_weights):
+    tokenizer, encoder = models.load_encoder(str(toy_weights / "encoder"))
     with pytest.raises(ValueError, match="nothing to embed"):
         models.embed([], encoder, tokenizer)

@@ -74,9 +74,10 @@ def test_a_model_folder_appears_whole_or_not_at_all(p, monkeypatch):
 
 def test_proxy_and_gold_learn_from_disjoint_halves_and_the_judge_from_the_proxys(p, monkeypatch):
     learnt, known = {}, texts_by_content()
-    monkeypatch.setattr(
-        pipeline, "fit_rater", lambda rater, tokenizer, texts, folder, p: learnt.update({folder.name: list(texts)})
-    )
+    for lesson in ("fit_rater", "teach_rater"):  # the gold scorer's, and the judge's first
+        monkeypatch.setattr(
+            pipeline, lesson, lambda rater, tokenizer, texts, folder, p: learnt.update({folder.name: list(texts)})
+        )
     monkeypatch.setattr(pipeline, "finish_fit", lambda *a: learnt.update({f"{a[-2].name} verdicts": a[2].examples}))
     original = models.embed
 
@@ -98,7 +99,7 @@ def test_proxy_and_gold_learn_from_disjoint_halves_and_the_judge_from_the_proxys
 
 def test_each_pair_teaches_the_judge_both_orders(p, monkeypatch):
     seen = []
-    monkeypatch.setattr(pipeline, "fit_rater", lambda *a: None)
+    monkeypatch.setattr(pipeline, "teach_rater", lambda *a: None)
     monkeypatch.setattr(pipeline, "finish_fit", lambda *a: seen.append(a[2]))
     pipeline.fit_judge(p, BUILD)
     assert not (BUILD / "judge").exists()  # a model that rates, but was not yet taught verdicts, is no judge
@@ -193,7 +194,7 @@ def test_a_stage_that_runs_again_writes_the_same_bytes(p):
 
 def test_records_survive_writing_and_reading_whatever_was_sampled(tmp_path):
     record = Ranked("1", "Tweet: a", (" x\u2028y\u0085", ' "\r\n\\'), (0.5, -1.25), (True, False), "Tweet")
-    pipeline.write_ranked([record, record], tmp_path / "preferences.jsonl")
+    runs.write_lines([record, record], tmp_path / "preferences.jsonl")
     assert pipeline.read_ranked(tmp_path / "preferences.jsonl") == [record, record]
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from prefcore import ratings
-from prefcore.ratings import Text, choose, choose_prompts, cut, read_raw, read_texts, write_texts
+from prefcore.ratings import Text, choose, choose_prompts, cut, read_raw, read_texts
+from prefcore.runs import write_lines
 
 WORDS = "the film was long and dull yet my friends all liked its last song very much indeed".split()
 
@@ -142,12 +143,12 @@ def test_chosen_prompts_are_distinct_and_leave_something_to_write(texts):
 
 def test_texts_survive_writing_and_reading_whatever_is_in_them(tmp_path):
     strange = Text("a:1", "Tweet", 'x\u2028y \u0085 "z" \\ é', (1, -4), -1.5, "train", "gold", "Tweet: x", " y\r\n")
-    write_texts([strange, strange._replace(id="a:2")], tmp_path / "deep" / "texts.jsonl")
+    write_lines([strange, strange._replace(id="a:2")], tmp_path / "deep" / "texts.jsonl")
     assert read_texts(tmp_path / "deep" / "texts.jsonl") == [strange, strange._replace(id="a:2")]
 
 
 def test_writing_does_not_write_through_a_link_into_the_cache(tmp_path):
     (tmp_path / "cache").write_text("kept")
     (tmp_path / "texts.jsonl").hardlink_to(tmp_path / "cache")
-    write_texts([], tmp_path / "texts.jsonl")
+    write_lines([], tmp_path / "texts.jsonl")
     assert (tmp_path / "cache").read_text() == "kept"

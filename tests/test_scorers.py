@@ -11,17 +11,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 TEXTS = ["The long story is a wonderful great joy for us", "My old phone is an awful terrible pain for us"]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("weights")
-    smoke.make_weights(folder)
-    return folder
-
-
 @pytest.fixture
-def rater(folder):
+def rater(toy_weights):
     """(tokenizer, model) that were taught nothing."""
-    return models.load_policy(str(folder / "policy"))
+    return models.load_policy(str(toy_weights / "policy"))
 
 
 # --- the gold scorer --------------------------------------------------------------------------------------------
@@ -95,8 +88,8 @@ def test_a_rater_learns_what_raters_said(rater, tmp_path, monkeypatch):
 # --- the proxy --------------------------------------------------------------------------------------------------
 
 
-def test_the_proxy_learns_a_linear_function_of_the_embedding(folder, tmp_path):
-    tokenizer, encoder = models.load_encoder(str(folder / "encoder"))
+def test_the_proxy_learns_a_linear_function_of_the_embedding(toy_weights, tmp_path):
+    tokenizer, encoder = models.load_encoder(str(toy_weights / "encoder"))
     texts = [t.text for t in smoke.make_texts()]
     embeddings = models.embed(texts, encoder, tokenizer)
     target = 40 * embeddings @ np.random.default_rng(0).normal(size=embeddings.shape[1]) + 3
