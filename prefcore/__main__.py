@@ -19,7 +19,7 @@ from pathlib import Path
 
 import yaml
 
-STAGES = ("prepare", "reference", "scorers", "judge", "preferences")
+STAGES = ("prepare", "reference", "scorers", "judge", "preferences", "voted")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -83,7 +83,7 @@ def shared(params: dict) -> dict:
 
 def run_stage(name: str, params: dict) -> None:
     """One of STAGES, or the weights, for the profile in params."""
-    from prefcore import pipeline
+    from prefcore import pipeline, votes
 
     if name == "weights":
         return pipeline.weights()
@@ -93,6 +93,7 @@ def run_stage(name: str, params: dict) -> None:
         "scorers": pipeline.fit_scorers,
         "judge": pipeline.fit_judge,
         "preferences": pipeline.make_preferences,
+        "voted": votes.prepare,
     }
     start = time.monotonic()
     functions[name](shared(params), Path("build") / params["profile"])
@@ -101,14 +102,34 @@ def run_stage(name: str, params: dict) -> None:
 
 def run_notebook(method: str, params: dict) -> None:
     """The notebook of a method with the profile's parameters; the executed copy goes to runs/<profile>/<method>/."""
-    from prefcore import notebooks
+    from prefcore import notebooks, parameters
 
     start, folder = time.monotonic(), Path("runs") / params["profile"] / method
-    notebooks.execute(
-        f"notebooks/{method}.ipynb", folder / "notebook.ipynb", notebooks.merge_parameters(params, method)
-    )
+    path = f"notebooks/{method}.ipynb"
+    notebooks.execute(path, folder / "notebook.ipynb", parameters.choose(path, params))
     notebooks.export_html(folder / "notebook.ipynb", folder / "notebook.html")
     print(f"{method} ({params['profile']}): {time.monotonic() - start:.0f} s", flush=True)
+
+
+def _read_votes(source: str) -> None:
+    from prefcore import voters
+
+    voters.read(source, seed=0)
+
+
+def _read_people(source: str) -> None:
+    from prefcore import people
+
+    people.read(source)
+
+
+# Chapters whose data are no preferences of answers to prompts; each reader raises what is wrong with file and field.
+READERS: dict[str, Callable] = {
+    "margin_rm": _read_votes,
+    "micro": _read_votes,
+    "autoraters": _read_votes,
+    "canonical_basis": _read_people,
+}
 
 
 def _data(given) -> None:
@@ -133,6 +154,7 @@ def _study(given) -> None:
         "scorers": "gold/model.safetensors",
         "judge": "judge/model.safetensors",
         "preferences": "preferences.jsonl",
+        "voted": "voted.jsonl",
     }
     if not Path("build/weights/policy/model.safetensors").exists():
         run_stage("weights", params)
@@ -143,26 +165,26 @@ def _study(given) -> None:
 
 
 def _run(given) -> None:
-    from prefcore import datasets, notebooks
+    from prefcore import datasets, notebooks, parameters
 
-    params = read_params()
-    values = notebooks.merge_parameters(params, given.method) | {
-        "data": given.data,
-        "profile": "own",
-        "drop_bad": given.drop_bad,
-    }
+    path = f"notebooks/{given.method}.ipynb"
+    values = parameters.choose(path, read_params()) | {"data": given.data, "profile": "own"}
     for item in given.values:
         key, equals, value = item.partition("=")
         if not equals or key not in values:
             raise ValueError(f"--set {item}: give key=value with one of {', '.join(sorted(values))}")
         values[key] = yaml.safe_load(value)
+    if "drop_bad" in values:
+        values["drop_bad"] = given.drop_bad
+    elif given.drop_bad:
+        raise ValueError(f"{given.method} leaves out no rows: mend the data, and call it without --drop-bad")
     if given.drop_bad:
         records, problems = datasets.read_usable(given.data)
         print(f"{len(records)} usable rows, {len(problems)} left out{': ' + str(problems[0]) if problems else ''}")
     else:
-        datasets.read(given.data)  # bad input stops here, before any training
+        READERS.get(given.method, datasets.read)(given.data)  # bad input stops here, before any training
     folder = Path("runs/own") / given.method
-    notebooks.execute(f"notebooks/{given.method}.ipynb", folder / "notebook.ipynb", values)
+    notebooks.execute(path, folder / "notebook.ipynb", values)
     notebooks.export_html(folder / "notebook.ipynb", folder / "notebook.html")
     print(f"read {folder / 'notebook.html'}; numbers are in metrics/own/{given.method}.json")
 

@@ -10,6 +10,11 @@ from prefcore import experiment, metrics
 MEASURES = ("gold", "proxy", "accuracy", "margin", "kl", "length")
 
 
+def policies(results: Mapping[str, Mapping]) -> list[str]:
+    """Those chapters of `results` (method -> metrics) that train a policy: their arms lie at some distance from it."""
+    return [name for name, found in results.items() if any("kl" in arm for arm in found.get("arms", {}).values())]
+
+
 def arms_table(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
     """One row per arm of each method's per-prompt scores; the reference, which all share, only once.
 

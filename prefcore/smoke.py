@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as token_models
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from prefcore import notebooks, pipeline, ratings, runs
+from prefcore import notebooks, parameters, pipeline, ratings, runs, votes
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMON = {
@@ -34,6 +34,8 @@ SHARED = {
     "reference_texts": 24, "reference_layers": 2, "reference_learning_rate": 1.0e-2, "proxy_texts": 32,
     "gold_texts": 24, "rater_layers": 2, "rater_learning_rate": 1.0e-3, "held_out_texts": 24, "judge_texts": 24,
     "judge_pairs": 8, "held_out_pairs": 12, "preference_prompts": 16, "samples_per_prompt": 4, "evaluation_seeds": 2,
+    "voted_texts": {"train": 64, "validation": 24, "test": 24}, "similar_quantile": 0.8,
+    "voted_pairs": {"train": 48, "validation": 12, "test": 24},
 }  # fmt: skip
 SIZES = {
     "prompts": 12, "validation_prompts": 4, "test_prompts": 6, "seeds": 2, "demonstrations": 8,
@@ -76,8 +78,8 @@ def run(folder: Path | None = None) -> dict[str, float]:
 def run_notebook(method: str, params: Mapping, folder: Path) -> Path:
     """One notebook of the workspace; returns its executed copy."""
     output = folder / "runs" / "smoke" / method / "notebook.ipynb"
-    values = notebooks.merge_parameters(params, method)
-    notebooks.execute(folder / "notebooks" / f"{method}.ipynb", output, values, root=folder)
+    path = folder / "notebooks" / f"{method}.ipynb"
+    notebooks.execute(path, output, parameters.choose(path, params), root=folder)
     notebooks.export_html(output, output.with_suffix(".html"))
     return output
 
@@ -96,7 +98,8 @@ def workspace(folder: Path) -> dict:
     with chdir(folder):
         make_weights(Path("build/weights"))
         runs.write_lines(make_texts(), build / "texts.jsonl")
-        for stage in (pipeline.fit_reference, pipeline.fit_scorers, pipeline.fit_judge, pipeline.make_preferences):
+        for stage in (pipeline.fit_reference, pipeline.fit_scorers, pipeline.fit_judge, pipeline.make_preferences,
+                      votes.prepare):  # fmt: skip
             stage(shared, build)
     return params
 

@@ -70,3 +70,8 @@ def test_the_readable_table_puts_the_interval_in_brackets():
     table = comparison.readable(comparison.arms_table({"dpo": scores({"dpo": [1.0, 1.0, 1.0, 1.0]})}, seed=0))
     assert table["gold"].tolist() == ["1.00 [1.00, 1.00]"]
     assert table["distinct_2"].tolist() == ["0.62"]
+
+
+def test_a_chapter_counts_as_a_policy_where_its_arms_have_a_distance_from_the_reference():
+    results = {"dpo": {"arms": {"reference": {"kl": 0.0}, "dpo": {"kl": 1.0}}}, "margin_rm": {"arms": {"bt": {}}}}
+    assert comparison.policies(results | {"scorers": {"texts": 3}}) == ["dpo"]

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from prefcore import notebooks
+from prefcore import notebooks, parameters
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -59,7 +59,7 @@ def test_our_notebook_is_in_form(path):
 @pytest.mark.parametrize("path", OURS, ids=lambda p: p.stem)
 def test_our_parameters_cell_is_the_quick_profile_of_params_yaml(path):
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    expected = notebooks.merge_parameters({**params, "profile": "quick"}, path.stem)
+    expected = parameters.choose(path, {**params, "profile": "quick"})
     found = notebooks.parameters(path)
     assert found == expected
     assert {k: type(v) for k, v in found.items()} == {k: type(v) for k, v in expected.items()}

@@ -62,8 +62,10 @@ def notebook_code(name: str) -> str:
 def test_core_imports_no_method_methods_no_other_than_dpo_and_nobody_imports_outwards(path):
     names = imported(path.read_text())
     methods = {name.split(".")[2] for name in names if re.match(r"prefcore\.methods\.\w", name)}
-    assert methods <= ({"dpo"} if path.parent.name == "methods" else set())
-    assert path.parent.name == "methods" or "prefcore.methods" not in names
+    where = path.relative_to(ROOT / "prefcore").parts
+    inside = where[0] == "methods"
+    assert methods <= ({"dpo", where[1]} if inside else set())  # a method that is a folder imports its own files
+    assert inside or "prefcore.methods" not in names
     outside = {name.split(".")[0] for name in names}
     assert outside.isdisjoint({"tests", "benchmarks", "trl", "pytest"})
     assert not {name for name in names if name.startswith("notebooks")}
@@ -88,7 +90,7 @@ def test_a_notebook_uses_its_own_method_and_dpo_and_no_other(name):
 
 
 def test_a_method_has_a_block_a_file_a_test_and_a_notebook():
-    files = {path.stem for path in (ROOT / "prefcore" / "methods").glob("*.py")} - {"__init__"}
+    files = {path.stem for path in (ROOT / "prefcore" / "methods").iterdir()} - {"__init__", "__pycache__"}
     tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests" / "methods").glob("test_*.py")}
     chapters = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert set(METHODS) == files == tests == chapters - {"compare"}
@@ -113,10 +115,12 @@ def test_numbers_are_written_so_that_yaml_reads_numbers():
 # --- DVC --------------------------------------------------------------------------------------------------------
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-FUNCTIONS = {  # stage -> its function in pipeline.py
-    "weights": "weights", "prepare": "prepare", "reference": "fit_reference", "scorers": "fit_scorers",
-    "judge": "fit_judge", "preferences": "make_preferences",
+FUNCTIONS = {  # stage -> the file and the function that it is
+    "weights": "pipeline.weights", "prepare": "pipeline.prepare", "reference": "pipeline.fit_reference",
+    "scorers": "pipeline.fit_scorers", "judge": "pipeline.fit_judge", "preferences": "pipeline.make_preferences",
+    "voted": "votes.prepare",
 }  # fmt: skip
+POLICIES = DVC["stages"]["method"]["foreach"]
 
 
 def stages(profile="quick") -> dict:
@@ -133,9 +137,15 @@ def stages(profile="quick") -> dict:
     return found
 
 
-def uses_of(function: str) -> tuple[set[str], set[str]]:
-    """(prefcore files, keys of p) that a function of pipeline.py uses, itself or through others of that file."""
-    tree = ast.parse((ROOT / "prefcore" / "pipeline.py").read_text())
+def stage_of(name: str) -> str:
+    """The stage of a notebook: group@name, or the name alone."""
+    return next(stage for stage in stages() if stage.rpartition("@")[2] == name)
+
+
+def uses_of(place: str) -> tuple[set[str], set[str]]:
+    """(prefcore files, keys of p) that a function `file.name` uses, itself or through others of that file."""
+    file, _, function = place.partition(".")
+    tree = ast.parse((ROOT / "prefcore" / f"{file}.py").read_text())
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     modules = {}
     for node in tree.body:
@@ -143,7 +153,7 @@ def uses_of(function: str) -> tuple[set[str], set[str]]:
             whole = f"{node.module}/{alias.name}" if node.module == "prefcore" else node.module
             if whole.startswith("prefcore"):
                 modules[alias.asname or alias.name] = whole.replace(".", "/") + ".py"
-    files, keys, seen, waiting = {"prefcore/pipeline.py"}, set(), set(), [function]
+    files, keys, seen, waiting = {f"prefcore/{file}.py"}, set(), set(), [function]
     while waiting:
         name = waiting.pop()
         if name in seen:
@@ -160,10 +170,10 @@ def uses_of(function: str) -> tuple[set[str], set[str]]:
 
 
 def test_there_is_a_stage_for_every_method_and_the_comparison_reads_them_all():
-    assert set(stages()) == {*FUNCTIONS, *(f"method@{name}" for name in METHODS), "compare"}
+    assert {stage.rpartition("@")[2] for stage in stages()} == {*FUNCTIONS, *METHODS, "compare"}
     cmd, deps, _, _ = stages()["compare"]
-    for name in METHODS:
-        assert {f"metrics/quick/{name}.json", f"runs/quick/{name}/scores.csv"} <= deps
+    assert {f"metrics/quick/{name}.json" for name in METHODS} <= deps
+    assert {f"runs/quick/{name}/scores.csv" for name in POLICIES} <= deps
 
 
 @pytest.mark.parametrize("stage", FUNCTIONS)
@@ -179,12 +189,13 @@ def test_a_shared_stage_lists_the_files_and_parameters_that_it_uses_and_no_other
 
 @pytest.mark.parametrize("name", [*METHODS, "compare"])
 def test_the_stage_of_a_notebook_lists_all_files_that_it_reaches(name):
-    cmd, deps, params, _ = stages()["compare" if name == "compare" else f"method@{name}"]
+    cmd, deps, params, _ = stages()[stage_of(name)]
     assert cmd == f"python -m prefcore notebook {name}" and f"notebooks/{name}.ipynb" in deps
     files = {file for own in own_files(notebook_code(name)) for file in reached(own)} | {"prefcore/notebooks.py"}
     listed = {dep for dep in deps if dep.startswith("prefcore/")}
     assert files <= listed
-    others = [file for method in METHODS for own in own_files(notebook_code(method)) for file in reached(own)]
+    group = [method for method in METHODS if stage_of(method).split("@")[0] == stage_of(name).split("@")[0]]
+    others = [file for method in group for own in own_files(notebook_code(method)) for file in reached(own)]
     assert listed <= files | set(others)
     assert {"profile", "common", f"methods.{name}", f"quick.{name}"} == params
 

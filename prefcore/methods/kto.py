@@ -34,9 +34,8 @@ def kl_estimate(mismatch_logps: Tensor, ref_mismatch_logps: Tensor) -> Tensor:
     """max(0, mean of policy - reference log-probability over mismatched answers): a 0-d constant, in nats.
 
     mismatch_logps, ref_mismatch_logps [N]: summed log-probabilities of prompts with answers to *other* prompts, of one
-    step, on all ranks. Clamped after averaging, never row by row; 0 for N = 0. It is biased (the answers are not
-    the policy's own)
-    and is often exactly 0, where KTO is a plain sigmoid loss: log how often.
+    step, on all ranks. Clamped after averaging, never row by row; 0 for N = 0. It is biased (the answers are not the
+    policy's own) and is often exactly 0, where KTO is a plain sigmoid loss: log how often.
     """
     check_shapes("mismatch_logps [N], ref_mismatch_logps [N]", mismatch_logps, ref_mismatch_logps)
     return mean_over_ranks(mismatch_logps - ref_mismatch_logps).clamp(min=0)
