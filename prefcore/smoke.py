@@ -29,6 +29,13 @@ METHODS = {  # random scorers and judges say little, so no threshold may leave a
     "bco": {"prompt_sample_size": 16, "classifier_prompts": 20},
     "ulma": {"good_rating": 1.0},
     "osp": {"tie": 0.0},
+    "margin_rm": {"layers": 1, "max_tokens": 32, "people": 4, "draws": 60},
+    "micro": {"heads": 3, "epochs": 1, "router_epochs": 2, "budget": 4, "hyre_pairs": 2},
+    "autoraters": {"dense_votes": 2, "sft_epochs": 1, "samples": 4},
+    "canonical_basis": {  # a random encoder finds all phrases alike
+        "basis": 3, "planted_people": 24, "topics_per_domain": 1, "cuts": [1.0e-4, 1.0e-3, 1.0e-2, 0.1],
+        "merge": 0.99999,
+    },
 }
 SHARED = {
     "reference_texts": 24, "reference_layers": 2, "reference_learning_rate": 1.0e-2, "proxy_texts": 32,
@@ -40,6 +47,11 @@ SHARED = {
 SIZES = {
     "prompts": 12, "validation_prompts": 4, "test_prompts": 6, "seeds": 2, "demonstrations": 8,
     "rates": [1.0e-3, 1.0e-2], "sizes": [6, 12], "betas": [0.05, 0.2],
+    # reward models and judges
+    "pairs": 32, "validation_pairs": 12, "test_pairs": 24, "taught_pairs": 8, "asked_pairs": 2, "sft_pairs": 8,
+    "pool_texts": [64, 24, 24], "criteria_pairs": [120, 24, 32], "planted_pairs": [240, 24], "budgets": [2, 4],
+    "world_texts": 64, "planted_choices": 2000, "silhouette_sample": 60, "basis_sizes": [1, 2, 3],
+    "extraction_sample": 3, "subsets": 2, "subset_pairs": 6, "samples": 6, "resamples": 20,
 }  # fmt: skip
 DOMAIN_TEXTS = {"train": 16, "validation": 6, "test": 6}  # in each of the four domains
 OPENINGS = (

@@ -150,9 +150,9 @@ def test_worked_precision_and_recall():
 
 
 def test_answers_that_do_not_depend_on_the_choice_are_not_above_chance():
-    planted = [[i % 4] for i in range(80)]
-    blind = extraction.score([[0]] * 80, planted, seed=0)["precision_above_chance"]
-    assert blind.low <= 0 <= blind.high and abs(blind.estimate) < 0.01
+    planted = [[i % 4] for i in range(40)]
+    blind = extraction.score([[0]] * 40, planted, seed=0)["precision_above_chance"]
+    assert blind.low <= 0 <= blind.high and abs(blind.estimate) < 0.02
     seeing = extraction.score(planted, planted, seed=0)
     assert seeing["precision"].estimate == 1 and seeing["precision_above_chance"].low > 0.6
 

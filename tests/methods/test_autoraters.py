@@ -11,6 +11,8 @@ from prefcore import confidence
 from prefcore.methods.autoraters import answer, rewards
 
 GRID = torch.arange(101, dtype=torch.float64) / 100
+expected_loss = partial(rewards.expected_loss, entropy_weight=0.0)
+std_normalised_loss = partial(rewards.std_normalised_loss, entropy_weight=0.0)
 THREE = torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
 
 
@@ -162,7 +164,7 @@ def test_log_rule_beyond_its_clip_is_flat_and_greatest_at_the_clip():
 def test_worked_expected_loss(close):
     """pi = 0.5, 0.25, 0.125, no answer 0.125; y = 1: 0.5 x 0.36 + 0.25 x 0.75 + 0.125 x 0.99 + 0 = 0.49125."""
     logps = torch.log(number([[0.5, 0.25, 0.125]]))
-    losses, numbers = rewards.expected_loss(logps, THREE, rewards.brier(THREE, number([1.0])))
+    losses, numbers = expected_loss(logps, THREE, rewards.brier(THREE, number([1.0])))
     close(losses, [-0.49125])
     mean = (0.5 * 0.2 + 0.25 * 0.5 + 0.125 * 0.9) / 0.875
     spread = sqrt((0.5 * 0.04 + 0.25 * 0.25 + 0.125 * 0.81) / 0.875 - mean**2)
@@ -172,16 +174,16 @@ def test_worked_expected_loss(close):
 def test_no_answer_costs_under_both_rules(close):
     """All mass on 0.5 but a tenth: -(0.9 x 0.75) and -(0.9 ln 0.5 + 0.1 ln 0.001)."""
     logps, half = torch.log(number([[0.9]])), number([0.5])
-    close(rewards.expected_loss(logps, half, rewards.brier(half, number([1.0]))).losses, [-0.675])
+    close(expected_loss(logps, half, rewards.brier(half, number([1.0]))).losses, [-0.675])
     table = rewards.logarithmic(half, number([1.0]), eps=1e-3)
-    close(rewards.expected_loss(logps, half, table).losses, [-(0.9 * log(0.5) + 0.1 * log(1e-3))])
+    close(expected_loss(logps, half, table).losses, [-(0.9 * log(0.5) + 0.1 * log(1e-3))])
 
 
 def test_expected_brier_reward_is_the_papers_decomposition(random, close):
     """E[R] = s (1 - [(E P - p*)^2 + Var P] - p* (1 - p*)) with s the chance of an answer."""
     pi = 0.9 * random(6, 101).softmax(1)
     truth = random(6).sigmoid()
-    losses = rewards.expected_loss(pi.log(), GRID, rewards.brier(GRID, truth)).losses
+    losses = expected_loss(pi.log(), GRID, rewards.brier(GRID, truth)).losses
     mean = (pi / 0.9 * GRID).sum(1)
     variance = (pi / 0.9 * GRID**2).sum(1) - mean**2
     close(-losses, 0.9 * (1 - ((mean - truth) ** 2 + variance) - truth * (1 - truth)))
@@ -192,10 +194,10 @@ def test_plain_python_twin_and_gradients(random, close):
     table = rewards.brier(THREE, vote)
     expected = [-sum(exp(lp) * r for lp, r in zip(row, rewarded, strict=False)) for row, rewarded in
                 zip(logps.tolist(), table.tolist(), strict=True)]  # fmt: skip
-    close(rewards.expected_loss(logps, THREE, table).losses, expected)
+    close(expected_loss(logps, THREE, table).losses, expected)
     log_table = rewards.logarithmic(THREE, vote, eps=1e-3)
-    for form in (lambda x: rewards.expected_loss(x, THREE, table).losses,
-                 lambda x: rewards.expected_loss(x, THREE, log_table).losses,
+    for form in (lambda x: expected_loss(x, THREE, table).losses,
+                 lambda x: expected_loss(x, THREE, log_table).losses,
                  lambda x: rewards.sft_loss(x, THREE, vote).losses,
                  rewards.complete):  # fmt: skip
         assert torch.autograd.gradcheck(form, logps)
@@ -212,7 +214,7 @@ def test_sft_does_not_know_that_numbers_are_near_and_brier_does():
     share = number([0.2])
     assert rewards.sft_loss(far, THREE, share).losses == rewards.sft_loss(near, THREE, share).losses
     table = rewards.brier(THREE, share)
-    assert rewards.expected_loss(near, THREE, table).losses < rewards.expected_loss(far, THREE, table).losses
+    assert expected_loss(near, THREE, table).losses < expected_loss(far, THREE, table).losses
 
 
 def test_the_three_rules_say_where_shapes_or_values_are_wrong():
@@ -224,7 +226,7 @@ def test_the_three_rules_say_where_shapes_or_values_are_wrong():
     with pytest.raises(ValueError, match="eps.*0.5"):
         rewards.logarithmic(THREE, number([1.0]), eps=0.5)
     with pytest.raises(ValueError, match="one column more"):
-        rewards.expected_loss(torch.zeros(1, 3), THREE, torch.zeros(1, 3))
+        expected_loss(torch.zeros(1, 3), THREE, torch.zeros(1, 3))
 
 
 # --- GRPO -------------------------------------------------------------------------------------------------------
@@ -261,7 +263,7 @@ def test_sampled_grpo_has_the_exact_gradient_on_average(close):
     logits = number([0.3, -0.2, 0.5, -1.0]).requires_grad_()
     table = rewards.brier(THREE, number([1.0]))
     logps = logits.log_softmax(0)[None, :3]
-    losses = rewards.expected_loss(logps, THREE, table).losses
+    losses = expected_loss(logps, THREE, table).losses
     (exact,) = torch.autograd.grad(losses.sum(), logits, retain_graph=True)
     drawn = torch.multinomial(logits.detach().softmax(0), 400_000, replacement=True).view(-1, 8)
     own = rewards.complete(logps)[0][drawn]
@@ -291,25 +293,48 @@ TRUTHS = [0.6, 0.7, 0.8, 0.9]
 @pytest.mark.parametrize("rule", [rewards.brier, partial(rewards.logarithmic, eps=1e-3)], ids=["brier", "log"])
 def test_mean_only_advantages_end_at_the_truth_and_dividing_by_the_deviation_ends_over_confident(rule):
     """systems.md 3.3: Brier .64 .76 .86 .93, log .65 .78 .88 .95 with the division; the truth without it."""
-    np.testing.assert_allclose(flow(rewards.expected_loss, rule, TRUTHS), TRUTHS, atol=0.01)
-    biased = flow(rewards.std_normalised_loss, rule, TRUTHS)
+    np.testing.assert_allclose(flow(expected_loss, rule, TRUTHS), TRUTHS, atol=0.01)
+    biased = flow(std_normalised_loss, rule, TRUTHS)
     published = [0.64, 0.76, 0.86, 0.93] if rule is rewards.brier else [0.65, 0.78, 0.88, 0.95]
     np.testing.assert_allclose(biased, published, atol=0.015)
 
 
 def test_the_accuracy_reward_ends_sure_of_itself_at_any_truth():
     """All mass goes above 0.5, spread as it started there: the mean of .51 ... 1.00 is 0.755, whatever the truth."""
-    np.testing.assert_allclose(flow(rewards.expected_loss, rewards.accuracy, [0.6, 0.9]), [0.755, 0.755], atol=0.03)
+    np.testing.assert_allclose(flow(expected_loss, rewards.accuracy, [0.6, 0.9]), [0.755, 0.755], atol=0.03)
 
 
 def test_std_normalised_loss_is_the_expected_loss_on_another_scale_for_each_vote(random, close):
     logps, vote = random(5, 101).log_softmax(1).requires_grad_(), number([0.0, 1.0, 1.0, 0.0, 1.0])
     table = rewards.brier(GRID, vote)
-    (plain,) = torch.autograd.grad(rewards.expected_loss(logps, GRID, table).losses.sum(), logps)
-    (scaled,) = torch.autograd.grad(rewards.std_normalised_loss(logps, GRID, table).losses.sum(), logps)
+    (plain,) = torch.autograd.grad(expected_loss(logps, GRID, table).losses.sum(), logps)
+    (scaled,) = torch.autograd.grad(std_normalised_loss(logps, GRID, table).losses.sum(), logps)
     pi = logps.detach().exp()
     spread = ((pi * table[:, :-1] ** 2).sum(1) - (pi * table[:, :-1]).sum(1) ** 2).sqrt()
     close(scaled, plain / spread[:, None])
+
+
+def test_worked_entropy(close):
+    """pi = 0.5, 0.25 and no answer 0.25: 0.5 ln 2 + 2 x 0.25 ln 4 = 1.03972077, off the loss times its weight."""
+    logps, two = torch.log(number([[0.5, 0.25]])), number([0.2, 0.9])
+    close(rewards.entropy(logps), [1.03972077])
+    table = rewards.brier(two, number([1.0]))
+    for form, plain in ((rewards.expected_loss, expected_loss), (rewards.std_normalised_loss, std_normalised_loss)):
+        weighted = form(logps, two, table, entropy_weight=0.5).losses
+        close(weighted, plain(logps, two, table).losses - 0.5 * 1.03972077)
+    assert torch.autograd.gradcheck(rewards.entropy, torch.log(number([[0.5, 0.25]])).requires_grad_())
+
+
+def test_the_entropy_bonus_stops_the_collapse_at_its_closed_form(close):
+    """Least at pi ~ exp(R / w): the gradient vanishes there, and for Brier the spread is about sqrt(w / 2)."""
+    table = rewards.brier(GRID, number([0.6]))
+    logits = (table / 0.005).requires_grad_()
+    logps = logits.log_softmax(1)[:, :-1]
+    losses, numbers = rewards.expected_loss(logps, GRID, table, entropy_weight=0.005)
+    (slope,) = torch.autograd.grad(losses.sum(), logits)
+    close(slope, torch.zeros_like(slope), atol=1e-7)
+    assert numbers[0, 1].item() == pytest.approx(sqrt(0.005 / 2), rel=0.01)
+    assert (logps.exp() @ GRID).item() == pytest.approx(0.6, abs=1e-3)
 
 
 def test_complete_gives_what_is_missing_and_stays_finite(close):
@@ -333,6 +358,6 @@ def test_it_learns_shares_from_single_votes():
         logps = (inputs @ weight).log_softmax(1)
         errors.append(((logps.detach().exp() @ grid - truth) ** 2).mean().item())
         optimizer.zero_grad()
-        rewards.expected_loss(logps, grid, rewards.brier(grid, vote)).losses.mean().backward()
+        expected_loss(logps, grid, rewards.brier(grid, vote)).losses.mean().backward()
         optimizer.step()
     assert errors[0] > 0.09 and errors[-1] < 0.02

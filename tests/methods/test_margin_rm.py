@@ -287,6 +287,34 @@ def test_drawn_verdicts_are_votes_for_a_from_both_orders():
     assert votes == again != other
 
 
+def ballots(*counts, n=10):
+    """Lists of n votes of which so many are for a."""
+    return [(1.0,) * k + (0.0,) * (n - k) for k in counts]
+
+
+def test_agreement_is_the_correlation_of_margins_with_and_without_their_direction():
+    """2 p - 1: people [0.8, 0.4, -0.4, -0.8]; a voter that says the opposite has the same |2 p - 1|."""
+    real = ballots(9, 7, 3, 1)
+    same, opposite = (margin_rm.agreement(ballots(*counts), real, seed=0) for counts in ((9, 7, 3, 1), (1, 3, 7, 9)))
+    assert same["signed"].estimate == pytest.approx(1) and opposite["signed"].estimate == pytest.approx(-1)
+    assert same["unsigned"].estimate == opposite["unsigned"].estimate == pytest.approx(1)
+    assert (same["pairs"], same["failed"]) == (4, 0.0)
+
+
+def test_agreement_counts_failed_votes_and_leaves_pairs_without_any_out():
+    simulated = [*ballots(9, 2, 6), (None,) * 10, (1.0, None) * 5]
+    found = margin_rm.agreement(simulated, ballots(9, 2, 6, 1, 10), seed=0)
+    assert (found["pairs"], found["failed"]) == (4, 15 / 50)
+    assert found["signed"].estimate == pytest.approx(1)
+
+
+def test_a_voter_that_always_says_the_same_has_no_correlation():
+    silent = margin_rm.agreement([(None,) * 10] * 3, ballots(9, 2, 6), seed=0)
+    assert silent == {"pairs": 0, "failed": 1.0, "first_place": None, "signed": None, "unsigned": None}
+    even = margin_rm.agreement(ballots(5, 5, 5), ballots(9, 2, 6), seed=0)
+    assert even["signed"] is None and even["unsigned"] is None and even["pairs"] == 3
+
+
 def test_real_votes_are_those_of_the_training_half():
     voted = pair(0, votes=(1.0, 0.0, 0.5))._replace(truth=(0.0, 0.0))
     assert margin_rm.real_votes([voted]) == [(1.0, 0.0, 0.5)]

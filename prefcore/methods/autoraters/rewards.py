@@ -9,8 +9,8 @@ something that is no answer, with what is left. For a vote y (1 where the second
 
 The paper samples J by GRPO. Here the A answers are few enough to sum over, so J and its gradient are exact.
 
-Departs from the paper: exact expectations by default; advantages are not divided by the group's standard deviation,
-which is a function of its own here since it moves the fixed points away from P(y = 1) (tested).
+Departs from the paper: exact expectations by default, with an entropy bonus in place of the KL to the start; advantages
+are not divided by the group's standard deviation: a function of its own, since it moves the fixed points off P(y = 1).
 Shapes: logps [B,A] log pi_i in nats, sum of pi_i at most 1; answers [A] in [0, 1]; vote [B] in [0, 1].
 """
 
@@ -57,23 +57,34 @@ def accuracy(answers: Tensor, vote: Tensor) -> Tensor:
     return _mix(won, 1 - won, vote, 0.0)
 
 
-def expected_loss(logps: Tensor, answers: Tensor, rewards: Tensor) -> LossOutput:
-    """-J: minus the expected reward, exactly; its gradient is that of GRPO with A = R - mean and endless samples.
+def expected_loss(logps: Tensor, answers: Tensor, rewards: Tensor, *, entropy_weight: float) -> LossOutput:
+    """-J - entropy_weight x H(pi): minus the expected reward, exactly, and minus the entropy of what is written.
 
-    rewards [B,A+1] as the rules above give them. Returns losses [B] in the rule's unit, and `describe`'s numbers [B,3].
+    With weight 0 its gradient is that of GRPO with A = R - mean and endless samples. That alone punishes scatter, so
+    that a policy falls silent on the one best constant before it has learnt to tell pairs apart; the weight w stops it
+    at pi ~ exp(R / w), for Brier a spread of about sqrt(w / 2). It stands where the paper has its KL penalty (to the
+    start; here to uniform). rewards [B,A+1] as the rules above give them. Returns losses [B], in the rule's unit, and
+    `describe`'s numbers [B,3].
     """
-    return LossOutput(-_expected(logps, rewards), describe(logps, answers, rewards))
+    losses = -_expected(logps, rewards) - entropy_weight * entropy(logps)
+    return LossOutput(losses, describe(logps, answers, rewards))
 
 
-def std_normalised_loss(logps: Tensor, answers: Tensor, rewards: Tensor) -> LossOutput:
-    """-J over the standard deviation of the reward, a constant: classic GRPO's A = (R - mean) / std, endless samples.
+def std_normalised_loss(logps: Tensor, answers: Tensor, rewards: Tensor, *, entropy_weight: float) -> LossOutput:
+    """`expected_loss` with J over the reward's standard deviation, a constant: classic GRPO's A = (R - mean) / std.
 
     The division weighs y = 1 and y = 0 differently, so the fixed point is no longer P(y = 1): it is over-confident.
     """
     mean = _expected(logps, rewards)
     pi = complete(logps).detach().exp()
     spread = ((pi * rewards**2).sum(1) - mean.detach() ** 2).clamp(min=1e-12).sqrt()
-    return LossOutput(-mean / spread, describe(logps, answers, rewards))
+    return LossOutput(-mean / spread - entropy_weight * entropy(logps), describe(logps, answers, rewards))
+
+
+def entropy(logps: Tensor) -> Tensor:
+    """H [B] in nats over the answers and no answer."""
+    whole = complete(logps)
+    return -(whole.exp() * whole).sum(1)
 
 
 def sft_loss(logps: Tensor, answers: Tensor, share: Tensor) -> LossOutput:

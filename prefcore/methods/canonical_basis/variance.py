@@ -171,10 +171,10 @@ def cross_validate(values: np.ndarray, sizes: list[int], *, parts: int, hidden_s
                    target: int, seed: int) -> dict[str, dict[int, Share]]:  # fmt: skip
     """For each way to know a person, for each size K, the held-out Share [P] with every person held out once.
 
-    Ways: greedy, random (of entries outside the chosen columns); greedy_all, random_all (of all hidden entries, those of
-    the chosen columns counted as known); pca (K components of all visible entries); everything (under K = number of
-    columns). Only the ways of one kind are judged on the same entries: a greedy basis takes the columns that others
-    would have predicted, so what is left to `greedy` is harder than what is left to `random`. prior and noise are chosen
+    Ways: greedy, random (of entries outside the chosen columns); greedy_all, random_all (of all hidden entries, those
+    of the chosen columns counted as known); pca (K components of all visible entries); everything (under K = number of
+    columns). Only ways of one kind are judged on the same entries: a greedy basis takes the columns that others would
+    have predicted, so what is left to `greedy` is harder than what is left to `random`. prior and noise are chosen
     inside the training people, for greedy at `target`, for pca at `target`, and for everything apart.
     """
     people, columns = values.shape
