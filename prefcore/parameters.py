@@ -11,6 +11,6 @@ def choose(path: str | Path, params: Mapping) -> dict:
 
     A chapter that trains no adapter needs no rank. What its own blocks hold must all be there.
     """
-    spare = set(params.get("common") or {}) - set(notebooks.parameters(path))
     merged = notebooks.merge_parameters(params, Path(path).stem)
+    spare = set(params["common"] or {}) - set(notebooks.parameters(path))
     return {name: value for name, value in merged.items() if name not in spare}

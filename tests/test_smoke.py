@@ -195,6 +195,7 @@ def test_the_same_notebook_runs_on_a_users_own_pairs(toy_world, method, capsys):
 def test_smoke_runs_every_notebook_the_comparison_last_and_says_how_long_each_took(monkeypatch, tmp_path, capsys):
     started = []
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     monkeypatch.setattr(smoke, "workspace", lambda folder: smoke.shrink(params))
     monkeypatch.setattr(notebooks, "execute", lambda path, output, values, root: started.append((path, values, root)))
     monkeypatch.setattr(notebooks, "export_html", lambda *_: None)
