@@ -19,7 +19,14 @@ from pathlib import Path
 
 import yaml
 
-STAGES = ("prepare", "reference", "scorers", "judge", "preferences", "voted")
+STAGES = {  # stages before the notebooks, and the file in build/<profile>/ that each writes last
+    "prepare": "texts.jsonl",
+    "reference": "reference/model.safetensors",
+    "scorers": "gold/model.safetensors",
+    "judge": "judge/model.safetensors",
+    "preferences": "preferences.jsonl",
+    "voted": "voted.jsonl",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -148,18 +155,10 @@ def _notebook(given) -> None:
 
 def _study(given) -> None:
     params, build = read_params("study"), Path("build/study")
-    needed = {
-        "prepare": "texts.jsonl",
-        "reference": "reference/model.safetensors",
-        "scorers": "gold/model.safetensors",
-        "judge": "judge/model.safetensors",
-        "preferences": "preferences.jsonl",
-        "voted": "voted.jsonl",
-    }
     if not Path("build/weights/policy/model.safetensors").exists():
         run_stage("weights", params)
-    for stage in STAGES:
-        if not (build / needed[stage]).exists():
+    for stage, written in STAGES.items():
+        if not (build / written).exists():
             run_stage(stage, params)
     run_notebook(given.method, params)
 

@@ -11,15 +11,14 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 
-from prefcore.metrics import Reliability, Undefined, _paired, bootstrap_interval
+from prefcore.metrics import Reliability, Undefined, _paired, bootstrap_interval, brier
 
 EXACT = 1e-9  # |p - 0.5| up to this is a tie
 
 
 def mse(p: ArrayLike, share: ArrayLike) -> float:
     """Mean squared distance of the probability from the share of raters, in [0, 1]."""
-    p, share = _shares(p, share)
-    return float(np.mean((p - share) ** 2))
+    return brier(p, share)
 
 
 def brier_soft(p: ArrayLike, share: ArrayLike) -> float:
@@ -33,8 +32,7 @@ def brier_soft(p: ArrayLike, share: ArrayLike) -> float:
 
 def brier_majority(p: ArrayLike, share: ArrayLike) -> float:
     """Mean squared distance from the raters' majority (0 or 1), ties left out."""
-    p, outcome = _majority(p, share)
-    return float(np.mean((p - outcome) ** 2))
+    return brier(*_majority(p, share))
 
 
 def ece_p(p: ArrayLike, share: ArrayLike, *, bins: int) -> float:
@@ -48,7 +46,7 @@ def ece_conf(p: ArrayLike, share: ArrayLike, *, bins: int) -> float:
     At p = 0.5 exactly the judge names neither text and is half right.
     """
     p, outcome = _majority(p, share)
-    right = 0.5 + 0.5 * np.where(np.abs(p - 0.5) <= EXACT, 0, np.sign(p - 0.5)) * (2 * outcome - 1)
+    right = 0.5 + 0.5 * classes(p) * (2 * outcome - 1)
     return _gap(np.maximum(p, 1 - p), right, bins)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from prefcore import collate, models
+from prefcore import collate, pipeline
 from prefcore.sample import sample
 
 KEY = "PREFCORE_API_KEY"  # environment variable; the key itself is never written, logged or part of a cache's name
@@ -44,8 +44,7 @@ def open_model(name: str, p: Mapping) -> LanguageModel:
             raise ValueError(f"{name} names no model: write the address, a # and the model's name")
         asked = endpoint(url, model)
     else:
-        device = models.choose_device(p["device"], p["threads"])
-        tokenizer, policy = models.load_policy(name, device=str(device), dtype=p["dtype"])
+        tokenizer, policy = pipeline.load(p, name)
         asked = local(policy, tokenizer)
     return cached(asked, Path("build/llm"), name)
 

@@ -16,8 +16,7 @@ LIMIT = 4.0  # standard scores of traits are cut there
 
 def _share(*words: str):
     """A meter: these words (regular expressions) per 10 words of the text."""
-    found = re.compile(r"\b(?:" + "|".join(words) + r")\b", re.IGNORECASE)
-    return lambda text: 10 * len(found.findall(text)) / max(len(text.split()), 1)
+    return _marks(r"(?i)\b(?:" + "|".join(words) + r")\b")
 
 
 def _marks(pattern: str):

@@ -72,7 +72,7 @@ def choose_pairs(
     spread = np.array([np.std(votes) for votes, _ in halves])
     kinds = _strata(candidates, mean, spread)
     chosen, used = [], np.zeros(len(texts), int)
-    counts: dict = {"similarity_at_quantile": {d: c for d, c in candidates.cuts.items()}, "candidates": {}}
+    counts: dict = {"similarity_at_quantile": candidates.cuts, "candidates": {}}
     for stratum in STRATA:
         inside = [k for k in rng.permutation(len(kinds)) if kinds[k] == stratum]
         counts["candidates"][stratum] = len(inside)
@@ -117,10 +117,10 @@ def _strata(candidates: Candidates, mean: np.ndarray, spread: np.ndarray) -> lis
     """The stratum of each candidate, "" for those of none."""
     a, b = candidates.pairs.T
     gap = np.abs(mean[a] - mean[b])
-    alike = candidates.similar & (gap <= NEAR_MEANS)
+    alike, apart = candidates.similar & (gap <= NEAR_MEANS), ~candidates.similar
     disagreement = (spread[a] + spread[b]) / 2
-    plural = ~alike & ~candidates.similar & (disagreement > np.quantile(disagreement[~candidates.similar], 2 / 3))
-    clear = ~alike & ~candidates.similar & ~plural & (gap >= CLEAR_GAP)
+    plural = apart & (disagreement > np.quantile(disagreement[apart], 2 / 3))
+    clear = apart & ~plural & (gap >= CLEAR_GAP)
     return np.select([alike, plural, clear], [STRATA[1], STRATA[2], STRATA[0]], default="").tolist()
 
 

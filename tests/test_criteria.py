@@ -75,12 +75,18 @@ def test_vectors_have_entries_of_unit_size(pools):
     assert np.allclose((pools["train"].vectors ** 2).mean(1), 1, atol=1e-5)
 
 
+def grouped(choices):
+    """pair -> its choices."""
+    out = defaultdict(list)
+    for choice in choices:
+        out[choice.pair].append(choice)
+    return out
+
+
 def test_each_pair_occurs_twice_with_opposite_labels_under_criteria_that_say_so(pools):
     pool = pools["train"]
     choices = criteria.opposite_choices(pool, 90, 0.5, seed=0)
-    by_pair = defaultdict(list)
-    for choice in choices:
-        by_pair[choice.pair].append(choice)
+    by_pair = grouped(choices)
     assert len(by_pair) == 90 and all(len(rows) == 2 for rows in by_pair.values())
     for first, second in by_pair.values():
         assert (first.preferred, first.other) == (second.other, second.preferred)
@@ -114,9 +120,7 @@ def test_criteria_are_about_equally_frequent_and_no_text_is_in_more_than_eight_p
 def test_pooled_pairs_occur_under_every_criterion_that_has_an_opinion_and_contradict_somewhere(pools):
     pool = pools["train"]
     choices = criteria.pooled_choices(pool, 60, 0.5, seed=0)
-    by_pair = defaultdict(list)
-    for choice in choices:
-        by_pair[choice.pair].append(choice)
+    by_pair = grouped(choices)
     for rows in by_pair.values():
         assert len({row.preferred for row in rows}) == 2
         a, b = rows[0].preferred, rows[0].other

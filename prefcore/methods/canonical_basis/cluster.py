@@ -113,8 +113,7 @@ def group(steps: np.ndarray, vectors: np.ndarray, phrases: Sequence[str], weight
 def merge(label: np.ndarray, vectors: np.ndarray, weight: np.ndarray, *, threshold: float) -> np.ndarray:
     """Labels after the two clusters with the closest centres became one, again and again while cosine >= threshold."""
     label = np.unique(label, return_inverse=True)[1]
-    sums = np.zeros((label.max() + 1, vectors.shape[1]))
-    np.add.at(sums, label, vectors * np.maximum(weight, 1e-9)[:, None])
+    sums = _sums(label, vectors, weight)
     home, alive = np.arange(len(sums)), np.ones(len(sums), bool)
     units = sums / np.linalg.norm(sums, axis=1, keepdims=True)
     close = units @ units.T
@@ -123,8 +122,8 @@ def merge(label: np.ndarray, vectors: np.ndarray, weight: np.ndarray, *, thresho
         a, b = sorted(divmod(int(close.argmax()), len(sums)))
         sums[a] += sums[b]
         home[home == b], alive[b] = a, False
-        row = np.where(alive, units @ (sums[a] / np.linalg.norm(sums[a])), -2)
         units[a] = sums[a] / np.linalg.norm(sums[a])
+        row = np.where(alive, units @ units[a], -2)
         row[a] = -2
         close[a], close[:, a], close[b], close[:, b] = row, row, -2, -2
     return np.unique(home[label], return_inverse=True)[1]
@@ -132,8 +131,7 @@ def merge(label: np.ndarray, vectors: np.ndarray, weight: np.ndarray, *, thresho
 
 def centres(label: np.ndarray, vectors: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Weighted mean [C, H] of each cluster's phrases, at unit length."""
-    sums = np.zeros((label.max() + 1, vectors.shape[1]))
-    np.add.at(sums, label, vectors * np.maximum(weight, 1e-9)[:, None])
+    sums = _sums(label, vectors, weight)
     return sums / np.linalg.norm(sums, axis=1, keepdims=True)
 
 
@@ -170,6 +168,13 @@ def compare_cuts(steps: np.ndarray, vectors: np.ndarray, mentions: Mentions, sco
         row["adjusted_rand"] = float(adjusted_rand_score(mentions.truth, found.label))
         rows.append(row | {"recovered": recovery(found.label, mentions.truth, mentions.weight)})
     return rows
+
+
+def _sums(label: np.ndarray, vectors: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weighted sum [C, H] of each cluster's phrases."""
+    sums = np.zeros((label.max() + 1, vectors.shape[1]))
+    np.add.at(sums, label, vectors * np.maximum(weight, 1e-9)[:, None])
+    return sums
 
 
 def _check_unit(vectors: np.ndarray) -> None:

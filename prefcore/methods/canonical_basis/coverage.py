@@ -39,7 +39,7 @@ def pairs(explains: np.ndarray, person: np.ndarray, chosen: np.ndarray) -> Share
 
 def greedy_mass(counts: np.ndarray, *, size: int) -> np.ndarray:
     """[size] categories, the most mentioned first: for the mass this greedy choice is the best one."""
-    _check_size(size, counts.shape[1])
+    check_size(size, counts.shape[1])
     return np.argsort(-counts.sum(0), kind="stable")[:size]
 
 
@@ -48,7 +48,7 @@ def greedy_pairs(explains: np.ndarray, *, size: int) -> np.ndarray:
 
     At least 1 - 1/e of what the best `size` categories would explain (Nemhauser et al. 1978).
     """
-    _check_size(size, explains.shape[1])
+    check_size(size, explains.shape[1])
     left, chosen = np.ones(len(explains), bool), []
     for _ in range(size):
         gain = (explains & left[:, None]).sum(0)
@@ -58,9 +58,9 @@ def greedy_pairs(explains: np.ndarray, *, size: int) -> np.ndarray:
     return np.array(chosen)
 
 
-def random_bases(categories: int, *, size: int, draws: int, seed: int) -> np.ndarray:
-    """[draws, size] categories of random bases: the control that a greedy one must beat."""
-    _check_size(size, categories)
+def random_bases(categories: int, *, size: int, draws: int, seed) -> np.ndarray:
+    """[draws, size] categories of random bases: the control that a greedy one must beat. seed: as default_rng."""
+    check_size(size, categories)
     rng = np.random.default_rng(seed)
     return np.stack([rng.permutation(categories)[:size] for _ in range(draws)])
 
@@ -106,6 +106,7 @@ def _check_chosen(chosen: np.ndarray, categories: int) -> None:
         raise ValueError(f"chosen must be distinct categories of 0 ... {categories - 1}; got {chosen.tolist()}")
 
 
-def _check_size(size: int, categories: int) -> None:
-    if not 1 <= size <= categories:
-        raise ValueError(f"a basis of {size} is asked for, but the data allow 1 to {categories} categories: lower K")
+def check_size(size: int, columns: int) -> None:
+    """ValueError unless a basis of `size` can be chosen from `columns` categories or statements."""
+    if not 1 <= size <= columns:
+        raise ValueError(f"K is {size}, but the data allow 1 to {columns} columns: lower K, or bring more data")

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from prefcore.methods.canonical_basis.coverage import check_size, random_bases
 from prefcore.people import Share, average
 
 
@@ -54,7 +55,7 @@ def greedy(found: Moments, *, size: int, noise: float) -> np.ndarray:
     A column of residual covariance r leaves R - r r^T / (r_j + noise): Cholesky with pivots that are chosen by the sum
     over columns of r^2 / (r_j + noise), a column counting as often as people have it.
     """
-    _check_size(size, len(found.mean))
+    check_size(size, len(found.mean))
     left, chosen = found.covariance.copy(), []
     for _ in range(size):
         scale = np.diag(left) + noise
@@ -68,7 +69,7 @@ def greedy(found: Moments, *, size: int, noise: float) -> np.ndarray:
 
 def principal(found: Moments, *, size: int) -> Moments:
     """The same moments with a covariance of the `size` leading principal components only (PCA control)."""
-    _check_size(size, len(found.mean))
+    check_size(size, len(found.mean))
     scale, axes = np.linalg.eigh(found.covariance)
     return found._replace(covariance=(axes[:, -size:] * scale[-size:]) @ axes[:, -size:].T)
 
@@ -155,11 +156,6 @@ def choose_settings(values: np.ndarray, hidden: np.ndarray, score, *, priors, no
     return grid[int(np.argmax(results))]
 
 
-def _check_size(size: int, columns: int) -> None:
-    if not 1 <= size <= columns:
-        raise ValueError(f"K is {size}, but the data allow 1 to {columns} columns: lower K, or bring more data")
-
-
 def _share(values: np.ndarray, guess: np.ndarray, mean: np.ndarray, scored: np.ndarray) -> Share:
     wrong = np.where(scored, values - guess, 0.0)
     around = np.where(scored, values - mean, 0.0)
@@ -179,7 +175,7 @@ def cross_validate(values: np.ndarray, sizes: list[int], *, parts: int, hidden_s
     """
     people, columns = values.shape
     for size in (*sizes, target):
-        _check_size(size, columns)
+        check_size(size, columns)
     hidden, fold = hide(values, share=hidden_share, seed=seed), folds(people, parts=parts, seed=seed)
     out: dict[str, dict[int, list]] = {}
 
@@ -204,8 +200,7 @@ def cross_validate(values: np.ndarray, sizes: list[int], *, parts: int, hidden_s
             chosen = order[:size]
             note("greedy", size, rows, others(held, mask, found, chosen, noise=noise))
             note("greedy_all", size, rows, with_chosen(held, mask, found, chosen, noise=noise))
-            rng = np.random.default_rng([seed, part, size])
-            bases = [rng.permutation(columns)[:size] for _ in range(draws)]
+            bases = random_bases(columns, size=size, draws=draws, seed=[seed, part, size])
             for way, judge in (("random", others), ("random_all", with_chosen)):
                 note(way, size, rows, average([judge(held, mask, found, basis, noise=noise) for basis in bases]))
             leading = principal(spread, size=size)
