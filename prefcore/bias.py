@@ -4,15 +4,15 @@ Without the picture only the question's words are left (language bias), without 
 bias). The model's own answers of both kinds are the negatives of NaPO; the probes here measure what is left of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from prefcore import metrics, pictures, train, vision
-from prefcore.collate import Plan
-from prefcore.experiment import table
+from prefcore import metrics, models, pictures, train, vision
+from prefcore.collate import Plan, make_plan
+from prefcore.experiment import remember, table
 from prefcore.pictures import PLANTED, Row, words_of
 from prefcore.types import Example
 
@@ -87,22 +87,66 @@ def flip(examples: Sequence[Example], share: float, seed: int) -> list[Example]:
     return out
 
 
+def swap(examples: Sequence[Example], share: float, seed: int) -> list[Example]:
+    """Pairs of texts of which a `share`, drawn, has its two answers the wrong way round."""
+    out = list(examples)
+    for i in np.random.default_rng(seed).permutation(len(out))[: round(share * len(out))]:
+        out[i] = out[i]._replace(completions=out[i].completions[::-1])
+    return out
+
+
 def without(examples: Sequence[Example], name: str) -> list[Example]:
     """The examples without the pairs of one kind: "language" or "vision"."""
     return [example._replace(columns={**example.columns, name: 0.0}) for example in examples]
 
 
+def load(p: Mapping) -> tuple:
+    """(processor, vision-language model): the one that `vision_policy` names, else build/<profile>/biased.
+
+    ValueError where own data come without a model: the small one made here knows one shape of one colour only.
+    """
+    if p["data"] and not p["vision_policy"]:
+        raise ValueError(
+            "own pictures need a model that can see them: --set vision_policy=<hub id or folder> (the small one made "
+            "here is build/quick/biased)"
+        )
+    name = p["vision_policy"] or str(Path("build") / p["profile"] / "biased")
+    return vision.load(name, device=models.choose_device(p["device"], p["threads"]), dtype=p["dtype"])
+
+
+def fresh_policy(p: Mapping, seed: int):
+    """The model with a new adapter: the same function as before until it is trained."""
+    how = {"rank": p["lora_rank"], "alpha": p["lora_alpha"], "top_layers": p["lora_layers"]}
+    return vision.add_lora(load(p)[1], **how, seed=seed)
+
+
+def plan(kept: Plan, examples: Sequence[Example], p: Mapping, seed: int) -> Plan:
+    """An attached plan with the same prompts and answers, other directions of the pairs and another order."""
+    how = {"batch_size": p["batch_size"], "epochs": p["epochs"], "pad_id": kept.pad_id}
+    return kept._replace(examples=list(examples), batches=make_plan(examples, seed=seed, **how).batches)
+
+
 def fit_arm(
-    p: Mapping, plan: Plan, loss, policy, *, arm: str, seed: int, state: Mapping[str, float], learning_rate: float
-) -> pd.DataFrame:
-    """Train one arm on an attached plan, in place; a history row a step."""
+    p: Mapping, kept: Plan, step: Callable, numbers: Sequence[str], *, arm: str, seed: int, learning_rate: float
+) -> tuple[object, pd.DataFrame]:
+    """(policy, one history row a step) of one arm, trained on an attached plan from the model with a new adapter.
+
+    step(logps, ref_logps, batch) -> (LossOutput, numbers by name): the history shows them as state_<name>.
+    """
+    policy = fresh_policy(p, seed)
+
+    def loss(logps, ref_logps, batch, state):
+        out, found = step(logps, ref_logps, batch)
+        remember(state, **found)
+        return out
+
     history = train.fit(
-        policy, plan, loss, learning_rate=learning_rate, seed=seed, state=dict(state), label=f"{arm}, seed {seed}",
-        checkpoints=Path(".checkpoints") / p["profile"] / "napo" / f"{arm}-{seed}",
+        policy, kept, loss, learning_rate=learning_rate, seed=seed, state=dict.fromkeys(numbers, 0.0),
+        label=f"{arm}, seed {seed}", checkpoints=Path(".checkpoints") / p["profile"] / "napo" / f"{arm}-{seed}",
     )  # fmt: skip
     history.insert(0, "arm", arm)
     history.insert(1, "seed", seed)
-    return history
+    return policy, history
 
 
 # --- probes ---------------------------------------------------------------------------------------------------------

@@ -25,14 +25,14 @@ from transformers import (
 )  # fmt: skip
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from prefcore import metrics, models, pictures, pipeline, progress, runs, vision
+from prefcore import metrics, models, pictures, progress, runs, vision
 
 SIZE, PATCH = 64, 16  # pixels: a picture has (SIZE / PATCH)^2 = 16 tokens
 TOWER = {"hidden_size": 96, "intermediate_size": 192, "num_hidden_layers": 3, "num_attention_heads": 4}
 HALF = 127.5  # a pixel's value becomes value / 127.5 - 1, as the processor makes it
 TEMPLATE = (  # of the model made here: the picture, the question, a new line
     "{% for message in messages %}{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>"
-    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endfor %}\n"
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endfor %}{{ '\n' }}"
 )
 
 
@@ -63,10 +63,11 @@ def fit(p: Mapping, build: Path) -> None:
 
 def fit_biased(p: Mapping, build: Path) -> None:
     """tower/, pictures.jsonl, the language model -> biased/: a small LLaVA that has learnt the planted prior too."""
-    models.choose_device(p["device"], p["threads"])
-    tokenizer, policy = pipeline.load(p, p["policy"])
+    device = models.choose_device(p["device"], p["threads"])
+    tokenizer, policy = models.load_policy(p["policy"])
     tower = CLIPVisionModel.from_pretrained(build / "tower", use_safetensors=True)
     processor, model = assemble(tower, policy, tokenizer, layers=p["language_layers"], seed=p["seed"])
+    model = model.to(device)
     rows = pictures.read_rows(build / "pictures.jsonl", "teach")
     album = pictures.load(row.picture for row in rows)
     prompts = vision.make_prompts(processor, [(album[row.picture], row.question) for row in rows])

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from prefcore.methods import dpo
-from prefcore.ranks import sum_over_ranks
+from prefcore.ranks import mean_over_ranks, sum_over_ranks
 from prefcore.shapes import check_shapes
 from prefcore.types import LossOutput
 
@@ -138,6 +138,13 @@ def code_q(margins: "Margins", *, alphas: Sequence[float]) -> Tensor:
     return torch.stack([released_q(margin, alpha=a) for margin, a in zip(found, alphas, strict=True)])
 
 
+def mean_margin(logps: Tensor, ref_logps: Tensor, *, beta: float) -> Tensor:
+    """psi [] of plain pairs: batch mean (all ranks) of beta x (log-ratio of chosen - of rejected), no gradient."""
+    check_shapes("logps [B,2], ref_logps [B,2]", logps, ref_logps)
+    ratios = logps - ref_logps
+    return beta * mean_over_ranks(ratios[:, 0] - ratios[:, 1])
+
+
 # --- statistics of the batch: constants of a step -------------------------------------------------------------------
 
 
@@ -188,11 +195,14 @@ def released_q(margin: Tensor, *, alpha: float) -> Tensor:
 
 
 def choose_alpha(margins: Sequence[float]) -> float:
-    """1 / mean absolute margin: with it alpha x a typical margin is 1. margins: of some training steps, finite."""
+    """1 / mean absolute margin: with it alpha x a typical margin is 1. margins: of some training steps, finite.
+
+    1 where all of them are 0: there were no such pairs, and alpha has no part.
+    """
     size = sum(map(abs, margins)) / max(len(margins), 1)
-    if not NOTHING < size < float("inf"):
-        raise ValueError(f"{len(margins)} margins of mean size {size:g} say nothing about their scale: train on more")
-    return 1 / size
+    if not margins or not size < float("inf"):
+        raise ValueError(f"{len(margins)} margins of mean size {size:g} have no scale: train for some steps first")
+    return 1 / size if size > NOTHING else 1.0
 
 
 def fixed_weights(weights: Sequence[float]) -> Tensor:
