@@ -26,6 +26,9 @@ STAGES = {  # stages before the notebooks, and the file in build/<profile>/ that
     "judge": "judge/model.safetensors",
     "preferences": "preferences.jsonl",
     "voted": "voted.jsonl",
+    "pictures": "pictures.jsonl",
+    "vision": "tower/model.safetensors",
+    "biased": "biased/model.safetensors",
 }
 
 
@@ -90,7 +93,7 @@ def shared(params: dict) -> dict:
 
 def run_stage(name: str, params: dict) -> None:
     """One of STAGES, or the weights, for the profile in params."""
-    from prefcore import pipeline, votes
+    from prefcore import pictures, pipeline, tower, votes
 
     if name == "weights":
         return pipeline.weights()
@@ -101,6 +104,9 @@ def run_stage(name: str, params: dict) -> None:
         "judge": pipeline.fit_judge,
         "preferences": pipeline.make_preferences,
         "voted": votes.prepare,
+        "pictures": pictures.prepare,
+        "vision": tower.fit,
+        "biased": tower.fit_biased,
     }
     start = time.monotonic()
     functions[name](shared(params), Path("build") / params["profile"])
@@ -124,6 +130,12 @@ def _read_votes(source: str) -> None:
     voters.read(source, seed=0)
 
 
+def _read_pictures(source: str) -> None:
+    from prefcore import pictures
+
+    pictures.read_own(source)
+
+
 def _read_people(source: str) -> None:
     from prefcore import people
 
@@ -136,6 +148,7 @@ READERS: dict[str, Callable] = {
     "micro": _read_votes,
     "autoraters": _read_votes,
     "canonical_basis": _read_people,
+    "napo": _read_pictures,
 }
 
 

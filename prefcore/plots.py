@@ -1,8 +1,10 @@
 """Theme and figures: (frame, ax) -> ax. Draws on the axes it is given, shows nothing, names the unit on each axis."""
 
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn
@@ -123,6 +125,18 @@ def reliability(frame: pd.DataFrame, ax: Axes) -> Axes:
     edges = (-0.03, 1.03)
     ax.set(xlabel="predicted probability", ylabel="observed share", xlim=edges, ylim=edges, aspect="equal")
     return _legend(ax)
+
+
+def pictures(album: Sequence[np.ndarray], texts: Sequence[str]) -> Figure:
+    """Pictures [H, W, 3] side by side, each below what is said of it (a few lines)."""
+    if not len(album) or len(album) != len(texts):
+        raise ValueError(f"{len(album)} pictures and {len(texts)} texts: give one text for each picture")
+    figure = plt.figure(figsize=(2.7 * len(album), 2.8), layout="constrained")
+    for ax, picture, text in zip(figure.subplots(1, len(album), squeeze=False)[0], album, texts, strict=True):
+        ax.imshow(picture, interpolation="nearest")
+        ax.set_title(text, fontsize=8, loc="left")
+        ax.set_axis_off()
+    return figure
 
 
 def _arms(frame: pd.DataFrame):

