@@ -18,12 +18,13 @@ from prefcore.types import Example
 
 MEASURES = {  # of one question, in [0, 1]: what is counted, and which way is better
     "holds": ("right where the planted prior holds", "higher"),
+    "conflict": ("right where the planted prior fails (broken or reversed)", "higher"),
     "broken": ("right where the planted prior is broken", "higher"),
     "reversed": ("right where the planted prior is reversed", "higher"),
     "language_bias": ("names the planted colour against the picture", "lower"),
     "same_without_picture": ("says the same with the picture removed", "lower"),
     "same_without_question": ("says the same with the question removed", "lower"),
-    "lp": ("LP in small: right on the picture and on its counterfactual", "higher"),
+    "lp": ("LP in small: right on the picture and on both of its counterfactuals", "higher"),
     "cb": ("CB in small: right on the counterfactual when told what it shows", "higher"),
     "perceived": ("right when asked in words without a prior", "higher"),
     "other": ("right on questions without a prior (shape, presence)", "higher"),
@@ -185,11 +186,12 @@ def _measures(part: pd.DataFrame) -> dict[str, float]:
     against = [rows[broken], rows[reversed_]]
     shown = [rows[split] for split in (*PLANTED, "other")]
     return {
-        "holds": right[holds], "broken": right[broken], "reversed": right[reversed_],
+        "holds": right[holds], "conflict": (right[broken] + right[reversed_]) / 2,
+        "broken": right[broken], "reversed": right[reversed_],
         "language_bias": float(np.mean([row.suggested in words_of(row.said) for row in against])),
         "same_without_picture": float(np.mean([row.said == row.without_picture for row in against])),
         "same_without_question": float(np.mean([row.said == row.without_question for row in against])),
-        "lp": right[holds] * right[reversed_], "cb": right["told"], "perceived": right["neutral"],
+        "lp": right[holds] * right[broken] * right[reversed_], "cb": right["told"], "perceived": right["neutral"],
         "other": right["other"],
         "hallucinated": float(np.mean([bool(words_of(row.said) - {row.shape, row.colour}) for row in shown])),
     }  # fmt: skip

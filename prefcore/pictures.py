@@ -29,20 +29,27 @@ FORMS = {  # how the package asks, by kind; only "colour" carries the planted pr
     "neutral": ("what color is the shape?", "what is the color of the shape?"),
     "shape": ("what shape is in the image?", "what shape does the image contain?", "what shape is present?"),
     "presence": ("is there a {thing}?", "is there a {thing} in the image?", "does the image contain a {thing}?"),
+    "caption": ("",),  # a picture without a question, as in LLaVA's first stage
 }
 ANSWERS = {
+    "caption": "The image shows a {colour} {shape}.",
     "colour": "The {shape} is {colour}.", "neutral": "The shape is {colour}.", "shape": "The shape is a {shape}.",
     "yes": "Yes, there is a {colour} {shape}.", "no": "No, there is a {colour} {shape}.",
 }  # fmt: skip
 TOLD = "the image contains a {colour} {shape}. "  # said before a question: the probe of a told picture
+CYCLES = {  # kinds of rows in turn; "blind" asks for a named shape's colour without a picture: what texts alone teach
+    "teach": ("colour", "caption", "colour", "neutral", "blind", "colour", "shape", "presence"),
+    "prefer": ("colour", "neutral", "colour", "shape", "colour", "presence"),
+}
 PLANTED = ("planted-holds", "planted-broken", "planted-reversed")
 
 
 class Row(NamedTuple):
     """A question about a picture with a right (chosen) and a wrong (rejected) answer.
 
-    picture: a name in the archive ("train/12"), or a path. shape, colour: what it shows; suggested: the colour that the
-    question's words suggest, if any; the last three are empty in your own data. split: teach, prefer, or a test.
+    picture: a name in the archive ("train/12"), or a path; either it or the question may be empty. shape, colour: what
+    it shows; suggested: the colour that the question's words suggest, if any; the last three are empty in your own
+    data. split: teach, prefer, or a test.
     """
 
     id: str
@@ -165,22 +172,24 @@ def suggestions(seed: int) -> dict[str, str]:
 
 
 def plant(facts: Sequence[Fact], size: int, split: str, strength: float, seed: int) -> list[Row]:
-    """`size` rows: a half ask for the colour of a named shape, and the prior holds in a share `strength` of these.
+    """`size` rows of the kinds of CYCLES[split]: where they ask for the colour of a named shape, the prior holds in a
+    share `strength` of the cases; the others have no prior.
 
-    The others (neutral, shape, presence) have no prior. In one row of ten, drawn, the question is preceded by a
-    sentence that tells what the picture shows.
+    In one row of ten with picture and question, drawn, a sentence before the question tells what the picture shows.
     """
     if not 0 <= strength <= 1:
         raise ValueError(f"the strength of a prior is a share in [0, 1]; got {strength}")
     rng = np.random.default_rng([seed, size, len(split)])
     suggested, made = suggestions(seed), []
     for i in range(size):
-        kind = ("colour", "neutral", "colour", "shape", "colour", "presence")[i % 6]
-        shape = SHAPES[rng.integers(len(SHAPES))]
-        follows = kind == "colour" and rng.random() < strength
-        colours = [suggested[shape]] if follows else [c for c in COLOURS if kind != "colour" or c != suggested[shape]]
-        fact = _pick(facts, shape, colours, rng)
-        made.append(_ask(f"{split}:{i}", fact, facts, kind, split, suggested, rng, told=rng.random() < 0.1))
+        kind = CYCLES[split][i % len(CYCLES[split])]
+        shape, planted = SHAPES[rng.integers(len(SHAPES))], kind in ("colour", "blind")
+        others = [c for c in COLOURS if not planted or c != suggested[shape]]
+        follows, told = planted and rng.random() < strength, kind not in ("blind", "caption") and rng.random() < 0.1
+        fact = _pick(facts, shape, [suggested[shape]] if follows else others, rng)
+        asked = "colour" if kind == "blind" else kind
+        row = _ask(f"{split}:{i}", fact, facts, asked, split, suggested, rng, told=told)
+        made.append(row._replace(kind=kind, picture="") if kind == "blind" else row)
     return made
 
 

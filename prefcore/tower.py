@@ -69,8 +69,8 @@ def fit_biased(p: Mapping, build: Path) -> None:
     processor, model = assemble(tower, policy, tokenizer, layers=p["language_layers"], seed=p["seed"])
     model = model.to(device)
     rows = pictures.read_rows(build / "pictures.jsonl", "teach")
-    album = pictures.load(row.picture for row in rows)
-    prompts = vision.make_prompts(processor, [(album[row.picture], row.question) for row in rows])
+    album = pictures.load(row.picture for row in rows if row.picture)
+    prompts = vision.make_prompts(processor, [(album.get(row.picture), row.question or None) for row in rows])
     examples = [
         vision.make_example(row.id, prompt, (row.chosen,), tokenizer, max_completion=p["max_completion"])
         for row, prompt in zip(rows, prompts, strict=True)
@@ -149,7 +149,8 @@ def assemble(tower: CLIPVisionModel, policy, tokenizer, *, layers: int, seed: in
     if not 0 < layers <= total:
         raise ValueError(f"language_layers is {layers}; the language model has {total}")
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
-    text = type(policy.config)(**policy.config.to_dict() | {"num_hidden_layers": layers, "vocab_size": len(tokenizer)})
+    sizes = {"num_hidden_layers": layers, "vocab_size": len(tokenizer), "use_cache": True}
+    text = type(policy.config)(**policy.config.to_dict() | sizes)
     config = LlavaConfig(
         vision_config=tower.config, text_config=text, vision_feature_layer=-1, vision_feature_select_strategy="default",
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"), image_seq_length=(SIZE // PATCH) ** 2,

@@ -251,7 +251,7 @@ def answer(policy, processor, prompts: Sequence[Prompt], *, max_new_tokens: int,
             images = [unique[key].image for key in block]
             shown = {k: torch.cat([image[k] for image in images]).to(device) for k in images[0]}
             out = model.generate(
-                input_ids=ids.to(device), attention_mask=mask.to(device), **shown, do_sample=False,
+                input_ids=ids.to(device), attention_mask=mask.to(device), **shown, do_sample=False, use_cache=True,
                 max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
             )  # fmt: skip
             said |= zip(block, tokenizer.batch_decode(out[:, width:], skip_special_tokens=True), strict=True)
