@@ -1,4 +1,4 @@
-"""Two adapters, trained one after the other, as one: a model tuned twice is saved as a few MB and the name of its base."""
+"""Two adapters, trained one after the other, as one: a model tuned twice is a few MB and its base's name."""
 
 from collections.abc import Mapping
 
@@ -19,7 +19,8 @@ def take(policy) -> Adapter:
 
 
 def stack(first: Mapping, second: Mapping) -> Adapter:
-    """The sum of two updates of the same modules with one scale: ranks side by side, exact."""
+    """The sum of two updates of the same modules with one scale: ranks side by side, exact. An empty second adds 0."""
+    second = second or {name: (torch.zeros_like(a), torch.zeros_like(b)) for name, (a, b) in first.items()}
     if first.keys() != second.keys():
         raise ValueError(f"the adapters change different modules: {sorted(first.keys() ^ second.keys())[:3]}")
     return {name: (torch.cat([first[name][0], second[name][0]]), torch.cat([first[name][1], second[name][1]], 1))

@@ -2,9 +2,10 @@
 
     python decompile_worker.py BINARY --least BYTES --most BYTES --limit FUNCTIONS --seconds BACKSTOP
 
-Writes JSON lines: first {base, end, functions}, then for each function in order of address {address, size, code, variables}
-or {address, size, error}. Addresses count from the start of the file's image. Functions are chosen by size, never by
-how long they take; `seconds` is a backstop against a function on which the decompiler hangs.
+Writes JSON lines: first {base, end, functions}, then for each function in order of address
+{address, size, code, variables} or {address, size, error}. Addresses count from the start of the file's image.
+Functions are chosen by size, never by how long they take; `seconds` is a backstop against a function on which the
+decompiler hangs.
 """
 
 import argparse

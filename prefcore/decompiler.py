@@ -1,16 +1,18 @@
 """A decompiler as a tool: angr in an environment of its own, one process for each binary.
 
-angr 9.2.213 and its dependencies (about 440 MB) pin packages that nothing else here needs, so `make angr` puts them into
-.venv/peers/angr, and this file starts decompile_worker.py with that environment's python.
+angr 9.2.213 and its dependencies (about 440 MB) pin packages that nothing else here needs, so `make angr` puts them
+into .venv/peers/angr, and this file starts decompile_worker.py with that environment's python.
 """
 
+import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from prefcore.dwarf import check_elf
+from prefcore.dwarf import BinaryError, check_elf
 
 PYTHON = Path(sys.prefix) / "peers" / "angr" / "bin" / "python"
 WORKER = Path(__file__).with_name("decompile_worker.py")
@@ -56,6 +58,28 @@ def decompile(path: str | Path, *, least: int, most: int, limit: int, seconds: i
         return Binary(0, 0, 0, [], trouble or "the decompiler said nothing")
     head, functions = lines[0], lines[1:]
     return Binary(head["base"], head["end"], head["functions"], functions, trouble)
+
+
+def recall(path: Path, cache: Path, **limits: int) -> Binary:
+    """`decompile`, with the result kept in `cache` by content: the binary's bytes, the limits, the worker's text.
+
+    A file that is no binary (an empty library) is a Binary without functions that says so. One that the decompiler
+    could not finish is not kept.
+    """
+    identity = hashlib.sha256(Path(path).read_bytes() + WORKER.read_bytes() + repr(sorted(limits.items())).encode())
+    kept = cache / f"{identity.hexdigest()}.json"
+    if kept.exists():
+        return Binary(*json.loads(kept.read_text(encoding="utf-8")))
+    try:
+        found = decompile(path, **limits)
+    except BinaryError as error:
+        return Binary(0, 0, 0, [], str(error))
+    if not found.trouble:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        aside = kept.with_suffix(".partial")
+        aside.write_text(json.dumps(found), encoding="utf-8")
+        os.replace(aside, kept)
+    return found
 
 
 def _last_line(text: bytes) -> str:

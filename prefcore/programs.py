@@ -1,7 +1,7 @@
 """Real programs as decompiled functions with the true names of their variables: one DVC stage.
 
-C sources of well-known libraries -> small shared libraries with gcc -> a stripped copy of each -> decompiled -> names from
-the debug copy. Only C files are read from the archives, and only gcc reads them: nothing of an archive is executed.
+C sources of well-known libraries -> small shared libraries with gcc -> a stripped copy of each -> decompiled -> names
+from the debug copy. Only C files are read from the archives, and only by gcc: nothing of an archive is executed.
 """
 
 import json
@@ -17,13 +17,16 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from prefcore import dwarf, runs
-from prefcore.decompiler import decompile
-from prefcore.progress import track
+from prefcore.decompiler import recall
+from prefcore.progress import show, track
 
 # A library of ours exports nothing, so that its functions lose their names when stripped; what the sources say about
 # visibility is taken out, as the linker refuses hidden symbols of another library.
 HIDE = "{ local: *; };\n"
 FLAGS = ("-g", "-fPIC", "-w", "-std=gnu11", "-Dvisibility(x)=", "-D__visibility__(x)=")
+
+
+CACHE = Path("build/decompiled")  # of both profiles: a stage that was killed goes on where it was
 
 
 class Project(NamedTuple):
@@ -84,14 +87,14 @@ class ToolMissing(RuntimeError):
 
 def prepare(p: Mapping, build: Path) -> None:
     """data/programs -> functions.jsonl and metrics/<profile>/programs.json: what was lost at which step."""
-    chosen = [project for project in PROJECTS if project.name in p["projects"]]
-    if missing := set(p["projects"]) - {project.name for project in PROJECTS}:
-        known = ", ".join(project.name for project in PROJECTS)
-        raise ValueError(f"projects: {', '.join(sorted(missing))} is not among {known}")
-    limits = {"least": p["least_bytes"], "most": p["most_bytes"], "limit": p["functions_per_binary"]}
+    how = p["programs"]
+    known = {project.name: project for project in PROJECTS}
+    if missing := [name for name in how["projects"] if name not in known]:
+        raise ValueError(f"programs.projects: {', '.join(missing)} is not among {', '.join(known)}")
     with tempfile.TemporaryDirectory() as scratch:
-        built, report = build_all(chosen, Path("data/programs"), Path(scratch), p)
-        records, counts = recover_all(built, limits, p["backstop_seconds"], p["threads"])
+        chosen = [known[name] for name in how["projects"]]
+        built, report = build_all(chosen, Path("data/programs"), Path(scratch), how, threads=p["threads"])
+        records, counts = recover_all(built, how, threads=p["threads"])
     runs.write_lines(records, build / "functions.jsonl")
     runs.write_metrics({"projects": report, "steps": counts, **by_project(records)}, p["profile"], "programs")
 
@@ -106,8 +109,8 @@ def by_project(records: Sequence[Decompiled]) -> dict:
     return {"kept": rows}
 
 
-def build_all(projects, archives: Path, scratch: Path, p: Mapping) -> tuple[list[tuple[Project, Path]], dict]:
-    """Debug copies of all libraries, in order, and for each project the number of files, failures and libraries."""
+def build_all(projects, archives: Path, scratch: Path, how: Mapping, *, threads: int) -> tuple[list, dict]:
+    """([(project, debug copy)] in order, for each project the number of files, failures and libraries)."""
     if not shutil.which("gcc") or not shutil.which("strip"):
         raise ToolMissing("programs: gcc and strip are not here; on Debian: apt-get install gcc binutils")
     out, report = [], {}
@@ -115,10 +118,11 @@ def build_all(projects, archives: Path, scratch: Path, p: Mapping) -> tuple[list
         folder = scratch / project.name
         unpack(archives / f"{project.archive}.tar.gz", folder / "source")
         root = folder / "source" / project.archive / project.folder
-        objects, failed = compile_files(project, root, folder, p["optimise"], p["threads"])
-        libraries = link(project.name, objects, folder, p["lines_per_binary"])
-        out += [(project, path) for path in libraries[: p["binaries_per_project"]]]
-        report[project.name] = {"files": len(objects), "not_compiled": failed, "binaries": len(libraries)}
+        objects, failed = compile_files(project, root, folder, how["optimise"], threads)
+        libraries = link(project.name, objects, folder, how["lines"])
+        out += [(project, path) for path in libraries[: how["binaries"]]]
+        report[project.name] = {"files": len(objects), "not_compiled": failed, "linked": len(libraries),
+                                "used": len(libraries[: how["binaries"]])}  # fmt: skip
     return out, report
 
 
@@ -180,15 +184,19 @@ def share(objects: Sequence[Path], target: Path, folder: Path) -> Path | None:
     return target if done.returncode == 0 else None
 
 
-def recover_all(built, limits: Mapping, backstop: int, threads: int) -> tuple[list[Decompiled], dict]:
+def recover_all(built, how: Mapping, *, threads: int) -> tuple[list[Decompiled], dict]:
     """Decompiled functions with names, in order of binary and address, and how many were lost at which step."""
     stripped = []
     for _, path in built:
         stripped.append(path.with_suffix(".stripped"))
         subprocess.run(["strip", "--strip-all", "-o", str(stripped[-1]), str(path)], check=True, capture_output=True)
+    limits = {"least": how["least"], "most": how["most"], "limit": how["functions"], "seconds": how["backstop"]}
     with ThreadPoolExecutor(threads) as pool:
-        results = list(track(pool.map(lambda path: decompile(path, **limits, seconds=backstop), stripped),
-                             "decompiling", total=len(stripped)))  # fmt: skip
+        done = pool.map(lambda path: recall(path, CACHE, **limits), stripped)
+        results = list(track(done, "decompiling", total=len(stripped)))
+    trouble = {path.stem: result.trouble for (_, path), result in zip(built, results, strict=True) if result.trouble}
+    for name, what in trouble.items():
+        show(f"{name}: {what}")
     counts = dict.fromkeys(("found", "of_the_size", "decompiled", "failed", "with_truth", "with_names"), 0)
     records = []
     for (project, path), result in zip(built, results, strict=True):

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as token_models
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from prefcore import notebooks, parameters, pipeline, ratings, runs, votes
+from prefcore import notebooks, parameters, pipeline, programs, ratings, runs, votes
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMON = {
@@ -36,6 +36,10 @@ METHODS = {  # random scorers and judges say little, so no threshold may leave a
         "basis": 3, "planted_people": 24, "topics_per_domain": 1, "cuts": [1.0e-4, 1.0e-3, 1.0e-2, 0.1],
         "merge": 0.99999,
     },
+    "gennm": {
+        "max_code": 400, "max_prompt": 48, "max_completion": 12, "samples": 3, "unseen": ["pine"], "test_share": 0.34,
+        "validation_share": 0.34, "draws": 60, "sympo_epochs": 1,
+    },
 }
 SHARED = {
     "reference_texts": 24, "reference_layers": 2, "reference_learning_rate": 1.0e-2, "proxy_texts": 32,
@@ -51,6 +55,7 @@ SIZES = {
     "pairs": 32, "validation_pairs": 12, "test_pairs": 24, "taught_pairs": 8, "asked_pairs": 2, "sft_pairs": 4,
     "pool_texts": [64, 24, 24], "criteria_pairs": [120, 24, 32], "planted_pairs": [240, 24], "budgets": [2, 4],
     "world_texts": 64, "planted_choices": 2000, "silhouette_sample": 60, "basis_sizes": [1, 2, 3],
+    "train_functions": 8, "validation_functions": 3, "test_functions": 8, "asked_functions": 3,
     "extraction_sample": 3, "subsets": 2, "subset_pairs": 6, "samples": 6, "resamples": 20,
 }  # fmt: skip
 DOMAIN_TEXTS = {"train": 16, "validation": 6, "test": 6}  # in each of the four domains
@@ -110,6 +115,8 @@ def workspace(folder: Path) -> dict:
     with chdir(folder):
         make_weights(Path("build/weights"))
         runs.write_lines(make_texts(), build / "texts.jsonl")
+        runs.write_lines(made := make_functions(), build / "functions.jsonl")
+        runs.write_metrics({"steps": {"with_names": len(made)}, **programs.by_project(made)}, "smoke", "programs")
         for stage in (pipeline.fit_reference, pipeline.fit_scorers, pipeline.fit_judge, pipeline.make_preferences,
                       votes.prepare):  # fmt: skip
             stage(shared, build)
@@ -144,6 +151,26 @@ def make_texts(seed: int = 0) -> list[ratings.Text]:
             half = ("proxy", "gold")[i % 2] if split == "train" else ""
             out.append(ratings.Text(f"{domain}:{i}", domain, text, votes, float(np.mean(votes)), split, half,
                                     f"{domain}: {prompt}", completion))  # fmt: skip
+    return out
+
+
+def make_functions() -> list[programs.Decompiled]:
+    """Made-up decompiled functions in angr's style: three projects of three binaries; each function calls the next."""
+    verbs, things = ("load", "count", "merge", "clear"), ("leaf", "stone", "cloud", "river", "field", "flame", "wheel",
+                                                         "tower", "cable")  # fmt: skip
+    out = []
+    for b, thing in enumerate(things):
+        names = [f"{verb}_{thing}" for verb in verbs]
+        for i, name in enumerate(names):
+            own, other = (f"sub_{0x401000 + 64 * (j % len(names)):x}" for j in (i, i + 1))
+            code = (
+                f"int {own}(char *a0, int a1)\n{{\n    int v{b};  // [bp-0x{b + 8:x}]\n\n"
+                f"    v{b} = {other}(a0, {b * i});\n    if (a1 > {i})\n        v{b} = a1;\n    return v{b};\n}}\n"
+            )
+            truth = {"a0": thing, "a1": "limit", f"v{b}": ("total", "size", "rest")[(b + i) % 3]}
+            project, called = ("brook", "pine", "oak")[b // 3], {own: name, other: names[(i + 1) % len(names)]}
+            out.append(programs.Decompiled(project, f"{thing}.so", name, 64 * i, 60, code, truth, called,
+                                           (0x400000, 0x402000)))  # fmt: skip
     return out
 
 

@@ -58,7 +58,8 @@ def nameless(item: Item, names: Names) -> float:
     called = set(re.findall(r"\b([A-Za-z_]\w*)\(", item.code.partition("{")[2])) - {"if", "for", "while", "switch",
                                                                                     "return", "sizeof"}  # fmt: skip
     known = told(item, names)
-    return sum(bool(re.fullmatch(r"f\d+", name)) and name not in known for name in called) / len(called) if called else 0.0
+    unknown = [name for name in called if re.fullmatch(r"f\d+", name) and name not in known]
+    return len(unknown) / len(called) if called else 0.0
 
 
 def hints(item: Item, items: Mapping[str, Item], called_by: Mapping, names: Names) -> list[str]:

@@ -1,7 +1,7 @@
 """The rules that make decompiled functions a fair data set: placeholders, splits, near duplicates, frequencies.
 
-GenNm (arXiv 2306.02546, V-A): a binary stays only if more than 70 % of its functions are new; the split is by binary, and
-whole projects are kept for the test; test functions that are more than 90 % similar to a training one are set aside.
+GenNm (arXiv 2306.02546, V-A): a binary stays only if more than 70 % of its functions are new; the split is by binary,
+and whole projects are kept for the test; test functions more than 90 % similar to a training one are set aside.
 """
 
 import re
@@ -14,7 +14,7 @@ from rapidfuzz import fuzz, process
 
 NEW_SHARE = 0.7  # of a binary's function names
 SIMILAR = 90.0  # rapidfuzz ratio, in percent
-TRIVIAL = re.compile(r"v\d+|a\d+|[\d_]+|[ijk]|ret")  # true names that say nothing (as the released evaluation has it)
+TRIVIAL = re.compile(r"v\d+|a\d+|[\d_]+|[ijk]|ret")  # true names that say nothing
 KEYWORDS = frozenset("""auto break case char const continue default do double else enum extern float for goto if int long
 register return short signed sizeof static struct switch typedef union unsigned void volatile while""".split())
 _START = re.compile(r"^[A-Za-z_][^\n;={}]*\([^\n]*\)\s*\n?\{", re.M)
@@ -133,7 +133,9 @@ def thin(items: Sequence[Item], order: Sequence[str]) -> tuple[list[Item], list[
     return kept, out
 
 
-def split(items: Sequence[Item], *, unseen: Sequence[str], test_share: float, validation_share: float, seed: int) -> Split:
+def split(
+    items: Sequence[Item], *, unseen: Sequence[str], test_share: float, validation_share: float, seed: int
+) -> Split:
     """Whole binaries to train, validation or test; all binaries of the projects in `unseen` to test.
 
     At least one binary of each seen project stays in training. Then near duplicates leave validation and test.
@@ -154,6 +156,20 @@ def split(items: Sequence[Item], *, unseen: Sequence[str], test_share: float, va
     clean = {name: [x for x, close in zip(parts[name], near[name], strict=True) if not close] for name in near}
     leaky = [item for item, close in zip(parts["test"], near["test"], strict=True) if close]
     return Split(unique(parts["train"]), clean["validation"], clean["test"], leaky)
+
+
+def choose(items: Sequence[Item], size: int, seed: int) -> list[Item]:
+    """At most `size` functions, as evenly from all binaries as can be, neighbours together: they call each other."""
+    rng = np.random.default_rng(seed)
+    groups = [[item for item in items if item.binary == binary] for binary in sorted({item.binary for item in items})]
+    taken: list[list[Item]] = [[] for _ in groups]
+    left, order = size, sorted(range(len(groups)), key=lambda i: len(groups[i]))
+    for place, i in enumerate(order):  # the smallest first, so that what they leave over goes to the larger
+        count = min(len(groups[i]), -(-left // (len(groups) - place)))
+        start = int(rng.integers(len(groups[i]) - count + 1))
+        taken[i] = groups[i][start : start + count]
+        left -= count
+    return [item for group in taken for item in group]
 
 
 def similar(items: Sequence[Item], others: Sequence[Item]) -> list[bool]:

@@ -1,7 +1,7 @@
 """What the model reads and writes: a function, hints from its neighbours, and the identifiers that want names.
 
-Departs from the paper: the answer is `a0: head, v0: fresh` instead of a Python dictionary, which takes twice the tokens;
-and of the functions only the one at hand (`f0`) is named, so that each function has one name in the whole binary.
+Departs from the paper: the answer is `a0: head, v0: fresh` instead of a Python dictionary, which takes twice the
+tokens; and of the functions only the one at hand (`f0`) is named, so that each has one name in the whole binary.
 """
 
 import re

@@ -45,7 +45,7 @@ def token_loss(logps, ref_logps, batch, state) -> LossOutput:
     return LossOutput(-logps[:, 0] * len(logps) / batch["lengths"].sum(), logps.detach())
 
 
-def questions(items: Sequence[Item], hints: Sequence[Sequence[str]], tokenizer, p: Mapping) -> list[tuple[str, list[str]]]:
+def questions(items: Sequence[Item], hints: Sequence, tokenizer, p: Mapping) -> list[tuple[str, list[str]]]:
     """(text, identifiers asked for) of each function."""
     asked = [prompt.wanted(item, p["most_ids"]) for item in items]
     return [(prompt.fit(item, ids, told, tokenizer, p["max_prompt"]), ids)

@@ -6,13 +6,15 @@ import numpy as np
 import pandas as pd
 
 from prefcore import metrics, runs
-from prefcore.methods.gennm.corpus import Item, bucket
+from prefcore.methods.gennm.corpus import Item, bucket, rename
 from prefcore.methods.gennm.score import per_binary, rate
 
 MEASURES = ("precision", "recall", "f1", "exact", "answered")
 
 
-def table(arm: str, seed: int, items: Sequence[Item], names: Mapping, counts: Mapping, unseen: Sequence[str]) -> pd.DataFrame:
+def table(
+    arm: str, seed: int, items: Sequence[Item], names: Mapping, counts: Mapping, unseen: Sequence[str]
+) -> pd.DataFrame:
     """One row for each variable that has a true name: who, where, what was said, and its scores.
 
     names: key of a function -> placeholder -> predicted name. counts: how often training has each true name.
@@ -58,7 +60,7 @@ def means_of(part: pd.DataFrame, measure: str) -> np.ndarray:
 
 
 def claim(
-    text: str, scores: pd.DataFrame, arm: str, other: str, region: str, *, seed: int, draws: int, measure: str = "f1"
+    scores: pd.DataFrame, text: str, arm: str, other: str, region: str, *, seed: int, draws: int, measure: str = "f1"
 ) -> dict | None:
     """A row of the claims table, `arm` minus `other` paired by binary; None with fewer than two binaries."""
     mine, theirs = (scores[scores["arm"] == name] for name in (arm, other))
@@ -69,10 +71,13 @@ def claim(
         return None
     interval = metrics.paired_difference(a, b, seed=seed, resamples=draws)
     test = f"macro {measure} of {arm} minus {other}, {region}, {len(a)} binaries"
-    return runs.claim(text, test, interval, metrics.verdict(interval, direction="higher"), metrics.detectable_effect(a - b))
+    verdict = metrics.verdict(interval, direction="higher")
+    return runs.claim(text, test, interval, verdict, metrics.detectable_effect(a - b))
 
 
-def contrast(text: str, first: pd.DataFrame, second: pd.DataFrame, *, seed: int, draws: int, measure: str = "f1") -> dict | None:
+def contrast(
+    text: str, first: pd.DataFrame, second: pd.DataFrame, *, seed: int, draws: int, measure: str = "f1"
+) -> dict | None:
     """A claims row for two disjoint sets of functions under one arm, resampled apart; None where one has too little."""
     a, b = first[measure].to_numpy(float), second[measure].to_numpy(float)
     if min(len(a), len(b)) < 2:
@@ -88,7 +93,12 @@ def contrast(text: str, first: pd.DataFrame, second: pd.DataFrame, *, seed: int,
 
 def before_and_after(item: Item, names: Mapping[str, str]) -> str:
     """The decompiled function with placeholders, with predicted names, and the true names beside."""
-    from prefcore.methods.gennm.corpus import rename
-
     truth = ", ".join(f"{id}: {name}" for id, name in {**item.names, "f0": item.function}.items())
     return f"{item.code}\n--- predicted\n{rename(item.code, names)}\n--- true names: {truth}\n"
+
+
+def tell(value) -> str:
+    """A number, or an estimate with its interval, for a table."""
+    if isinstance(value, metrics.Interval):
+        return f"{value.estimate:.3f} [{value.low:.3f}, {value.high:.3f}]"
+    return f"{value:.3f}"

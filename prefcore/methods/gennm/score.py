@@ -1,8 +1,8 @@
 """How much of the true name a predicted name says: precision and recall of its words (arXiv 2306.02546, V-A).
 
-Departs from the paper: its words come from a SentencePiece model and clusters learnt elsewhere; ours from a splitter and a
-table of abbreviations of our own, so numbers compare inside this project only. A missing prediction counts as (0, 0);
-the released metric leaves it out, and is reported beside it (`answered`).
+Departs from the paper: its words come from a SentencePiece model and clusters learnt elsewhere, after lower-casing;
+ours from a splitter that reads capitals and a table of abbreviations of our own, so numbers compare inside this project
+only. A missing prediction counts as (0, 0); the released metric leaves it out, and is reported beside it (`of_answered`).
 """
 
 import re

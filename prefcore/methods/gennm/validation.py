@@ -2,9 +2,8 @@
 
 Six rules (arXiv 2306.02546, appendix D) send names along direct copies, through casts and parentheses but through no
 arithmetic; then each variable's candidates are voted on by how alike they are to all names that reached it.
-Departs from the released code, in which the two rules for returned values never fire: all six do here, declarations with
-a value are assignments too, and a call with another number of arguments than parameters is counted, not passed over in
-silence.
+Departs from the released code, in which the two rules for returned values never fire: all six do here, declarations
+with a value are assignments too, and a call with another number of arguments than parameters is counted.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ Place = tuple[str, str]  # key of a function, placeholder
 
 
 class Flow(NamedTuple):
-    """Names go from `source` to `target`: all that reached it (rule Assign, Call, Ret) or only its own (the -R rules)."""
+    """Names go from `source` to `target`: all that reached it (assign, call, ret) or only its own (the -r rules)."""
 
     rule: str
     source: Place
@@ -126,7 +125,7 @@ def both(rule: str, source: Place, target: Place) -> list[Flow]:
     return [Flow(rule, source, target), Flow(f"{rule}-r", target, source)]
 
 
-def reach(names: Mapping[Place, str], along: Sequence[Flow], sweeps: int = SWEEPS) -> dict[Place, set[tuple[Place, str]]]:
+def reach(names: Mapping[Place, str], along: Sequence[Flow], sweeps: int = SWEEPS) -> dict[Place, set]:
     """For each variable the (origin, name) that reached it; an origin counts once, however many ways lead from it."""
     arrived = {place: {(place, name)} for place, name in names.items()}
     for _ in range(sweeps):
@@ -143,7 +142,7 @@ def reach(names: Mapping[Place, str], along: Sequence[Flow], sweeps: int = SWEEP
 
 
 def vote(candidates: Sequence[str], correlated: Sequence[str], embed: Callable) -> str:
-    """The candidate that is most alike, on average, to all candidates and correlated names; of equals the first by letter.
+    """The candidate most alike, on average, to all candidates and correlated names; of equals the first by letter.
 
     candidates may repeat (a name predicted in three rounds counts three times). embed(names) -> unit vectors [n, H].
     """
