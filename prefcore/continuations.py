@@ -72,7 +72,7 @@ def _draw_batch(policy, tokenizer, prompts, uniforms, temperature, top_k) -> lis
         seen[row, width - len(prompt) :] = 1
     cache = DynamicCache(config=policy.config)
     positions = (seen.cumsum(1) - 1).clamp(min=0)
-    how = {"past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
+    how = {"cache": cache, "use_cache": True, "logits_to_keep": 1}
     logits = policy(input_ids=ids, attention_mask=seen, position_ids=positions, **how).logits[:, -1]
     cache.batch_repeat_interleave(each)
     logits, seen = logits.repeat_interleave(each, 0), seen.repeat_interleave(each, 0)

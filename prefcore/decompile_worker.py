@@ -1,4 +1,4 @@
-"""Decompiles one stripped binary: a script for the decompiler's own environment (`make angr`), never imported.
+"""Decompiles one stripped binary: a script for the decompiler's own environment (`make angr`).
 
     python decompile_worker.py BINARY --least BYTES --most BYTES --limit FUNCTIONS --seconds BACKSTOP
 

@@ -12,10 +12,11 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from prefcore import decompile_worker
 from prefcore.dwarf import BinaryError, check_elf
 
 PYTHON = Path(sys.prefix) / "peers" / "angr" / "bin" / "python"
-WORKER = Path(__file__).with_name("decompile_worker.py")
+WORKER = Path(decompile_worker.__file__)
 START_SECONDS = 600  # a backstop for reading the binary, before the first function
 
 

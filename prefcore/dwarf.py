@@ -78,7 +78,7 @@ def functions(path: str | Path) -> list[Function]:
     """All functions of a binary with debug information, by address. Raises BinaryError where it has none."""
     with Path(path).open("rb") as raw:
         elf = ELFFile(raw)
-        if not elf.has_dwarf_info():
+        if not elf.has_dwarf_info(strict=True):
             raise BinaryError(f"{path}: has no debug information; compile it with -g")
         info = elf.get_dwarf_info()
         lists = info.location_lists()

@@ -120,9 +120,10 @@ def build_all(projects, archives: Path, scratch: Path, how: Mapping, *, threads:
         root = folder / "source" / project.archive / project.folder
         objects, failed = compile_files(project, root, folder, how["optimise"], threads)
         libraries = link(project.name, objects, folder, how["lines"])
-        out += [(project, path) for path in libraries[: how["binaries"]]]
+        used = libraries[:: -(-len(libraries) // how["binaries"])]  # from all over the project
+        out += [(project, path) for path in used]
         report[project.name] = {"files": len(objects), "not_compiled": failed, "linked": len(libraries),
-                                "used": len(libraries[: how["binaries"]])}  # fmt: skip
+                                "used": len(used)}  # fmt: skip
     return out, report
 
 

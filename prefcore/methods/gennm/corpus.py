@@ -15,8 +15,8 @@ from rapidfuzz import fuzz, process
 NEW_SHARE = 0.7  # of a binary's function names
 SIMILAR = 90.0  # rapidfuzz ratio, in percent
 TRIVIAL = re.compile(r"v\d+|a\d+|[\d_]+|[ijk]|ret")  # true names that say nothing
-KEYWORDS = frozenset("""auto break case char const continue default do double else enum extern float for goto if int long
-register return short signed sizeof static struct switch typedef union unsigned void volatile while""".split())
+KEYWORDS = frozenset("""auto break case char const continue default do double else enum extern float for goto if int
+long register return short signed sizeof static struct switch typedef union unsigned void volatile while""".split())
 _START = re.compile(r"^[A-Za-z_][^\n;={}]*\([^\n]*\)\s*\n?\{", re.M)
 _LOCAL = re.compile(r"^\s+[A-Za-z_][\w\s\*]*?[\s\*](\w+)(?:\[\w*\])*;", re.M)
 
@@ -182,7 +182,10 @@ def similar(items: Sequence[Item], others: Sequence[Item]) -> list[bool]:
 
 def unique(items: Sequence[Item]) -> list[Item]:
     """The functions without exact repetitions (a static function of a header is in many binaries)."""
-    return list({truthful(item): item for item in reversed(items)}.values())[::-1]
+    first: dict[str, Item] = {}
+    for item in items:
+        first.setdefault(truthful(item), item)
+    return list(first.values())
 
 
 def truthful(item: Item) -> str:

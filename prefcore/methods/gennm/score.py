@@ -2,7 +2,7 @@
 
 Departs from the paper: its words come from a SentencePiece model and clusters learnt elsewhere, after lower-casing;
 ours from a splitter that reads capitals and a table of abbreviations of our own, so numbers compare inside this project
-only. A missing prediction counts as (0, 0); the released metric leaves it out, and is reported beside it (`of_answered`).
+only. A missing prediction counts as (0, 0); the released metric leaves it out, and is reported too (`of_answered`).
 """
 
 import re

@@ -45,7 +45,7 @@ def f1(names: Mapping[str, str], query: Query, kinds: str = "av") -> float:
 def complete(query: Query) -> list[Mapping[str, str]]:
     """Samples that name every identifier, each once, in the order drawn."""
     whole = [sample for sample in query.samples if all(id in sample for id in query.ids)]
-    return list({tuple(sample[id] for id in query.ids): sample for sample in reversed(whole)}.values())[::-1]
+    return list({tuple(sample[id] for id in query.ids): sample for sample in whole}.values())
 
 
 def compose(query: Query, samples: Sequence[Mapping[str, str]]) -> dict[str, str]:
