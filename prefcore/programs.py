@@ -100,30 +100,35 @@ def prepare(p: Mapping, build: Path) -> None:
 
 
 def by_project(records: Sequence[Decompiled]) -> dict:
-    """Binaries, functions and aligned variables of each project."""
+    """Binaries, functions and aligned variables of each project, -O2 apart."""
     rows = {}
-    for name in sorted({record.project for record in records}):
-        part = [record for record in records if record.project == name]
+    names = [record.binary.rpartition("-")[0] or record.project for record in records]  # of an -O2 library its own
+    for name in sorted(set(names)):
+        part = [record for record, own in zip(records, names, strict=True) if own == name]
         rows[name] = {"binaries": len({r.binary for r in part}), "functions": len(part),
                       "variables": sum(len(r.names) for r in part)}  # fmt: skip
     return {"kept": rows}
 
 
 def build_all(projects, archives: Path, scratch: Path, how: Mapping, *, threads: int) -> tuple[list, dict]:
-    """([(project, debug copy)] in order, for each project the number of files, failures and libraries)."""
+    """([(project, debug copy)] in order, for each project the number of files, failures and libraries).
+
+    All projects at -O0; those in `optimised` at -O2 too, as libraries of their own named after project.O2.
+    """
     if not shutil.which("gcc") or not shutil.which("strip"):
         raise ToolMissing("programs: gcc and strip are not here; on Debian: apt-get install gcc binutils")
     out, report = [], {}
-    for project in projects:
-        folder = scratch / project.name
+    also = [project for project in projects if project.name in how["optimised"]]
+    for project, level in [*((project, "O0") for project in projects), *((project, "O2") for project in also)]:
+        name = project.name if level == "O0" else f"{project.name}.{level}"
+        folder = scratch / name
         unpack(archives / f"{project.archive}.tar.gz", folder / "source")
         root = folder / "source" / project.archive / project.folder
-        objects, failed = compile_files(project, root, folder, how["optimise"], threads)
-        libraries = link(project.name, objects, folder, how["lines"])
+        objects, failed = compile_files(project, root, folder, level, threads)
+        libraries = link(name, objects, folder, how["lines"])
         used = libraries[:: -(-len(libraries) // how["binaries"])]  # from all over the project
         out += [(project, path) for path in used]
-        report[project.name] = {"files": len(objects), "not_compiled": failed, "linked": len(libraries),
-                                "used": len(used)}  # fmt: skip
+        report[name] = {"files": len(objects), "not_compiled": failed, "linked": len(libraries), "used": len(used)}
     return out, report
 
 
@@ -141,12 +146,12 @@ def unpack(archive: Path, folder: Path) -> None:
             target.write_bytes(box.extractfile(member).read())
 
 
-def compile_files(project: Project, root: Path, folder: Path, optimise: str, threads: int):
+def compile_files(project: Project, root: Path, folder: Path, level: str, threads: int):
     """([(object, lines of its source)], names of files that gcc refuses: those of other systems, mostly)."""
     files = sorted({path for pattern in project.sources for path in root.glob(pattern)})
     files = [f for f in files if not any(fnmatch(str(f.relative_to(root)), name) for name in project.without)]
     (folder / "objects").mkdir(parents=True)
-    flags = [f"-{optimise}", *FLAGS, *(f"-D{d}" for d in project.defines)]
+    flags = [f"-{level}", *FLAGS, *(f"-D{d}" for d in project.defines)]
     flags += [f"-I{root / include}" for include in project.includes]
 
     def compile_one(numbered):

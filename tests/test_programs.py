@@ -14,7 +14,7 @@ from prefcore.decompiler import Binary
 from prefcore.programs import Project
 
 SOURCE = Path(__file__).parent / "programs"
-HOW = {"optimise": "O0", "lines": 40, "binaries": 9, "functions": 50, "least": 16, "most": 4096, "backstop": 5}
+HOW = {"optimised": [], "lines": 40, "binaries": 9, "functions": 50, "least": 16, "most": 4096, "backstop": 5}
 needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="gcc is not here")
 
 
@@ -62,6 +62,16 @@ def test_a_stripped_library_names_none_of_its_own_functions(shelf, tmp_path):
     raw = stripped.read_bytes()
     assert b"malloc" in raw  # what it imports keeps its name, as in any real binary
     assert not [f.name for f in dwarf.functions(built[0][1]) if f.name.encode() in raw]
+
+
+@needs_gcc
+def test_an_optimised_project_is_compiled_twice_into_libraries_of_different_names(shelf, tmp_path):
+    how = HOW | {"optimised": ["ledger"]}
+    built, report = programs.build_all([PROJECT], shelf, tmp_path / "scratch", how, threads=1)
+    assert [path.stem for _, path in built] == ["ledger-000", "ledger-001", "ledger.O2-000", "ledger.O2-001"]
+    assert set(report) == {"ledger", "ledger.O2"}
+    sizes = [{f.name: f.high - f.low for f in dwarf.functions(path)} for _, path in (built[0], built[2])]
+    assert sizes[1]["scopes"] < sizes[0]["scopes"]
 
 
 @needs_gcc

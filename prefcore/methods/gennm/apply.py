@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from prefcore import decompiler, models, rows
+from prefcore import decompiler, dwarf, models, rows
 from prefcore.methods.gennm import callgraph, recover, report, validation
 from prefcore.methods.gennm.corpus import Item, frequencies, normalise, rename
 from prefcore.progress import show
@@ -77,6 +77,7 @@ def newest_model() -> str:
 def read_binary(path: str, values: Mapping) -> Read:
     """Decompile a binary; functions that fail are named in the notes."""
     limits = {**BINARY_LIMITS, "limit": values["functions"], "seconds": values["backstop_seconds"]}
+    dwarf.check_elf(path)
     show(f"decompiling {path} ...")
     found = decompiler.decompile(path, **limits)
     notes = [f"{path}: {found.trouble}"] if found.trouble else []
