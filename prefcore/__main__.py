@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import yaml
@@ -29,6 +30,7 @@ STAGES = {  # stages before the notebooks, and the file in build/<profile>/ that
     "pictures": "pictures.jsonl",
     "vision": "tower/model.safetensors",
     "biased": "biased/model.safetensors",
+    "programs": "functions.jsonl",
 }
 
 
@@ -93,7 +95,7 @@ def shared(params: dict) -> dict:
 
 def run_stage(name: str, params: dict) -> None:
     """One of STAGES, or the weights, for the profile in params."""
-    from prefcore import pictures, pipeline, tower, votes
+    from prefcore import pictures, pipeline, programs, tower, votes
 
     if name == "weights":
         return pipeline.weights()
@@ -107,6 +109,7 @@ def run_stage(name: str, params: dict) -> None:
         "pictures": pictures.prepare,
         "vision": tower.fit,
         "biased": tower.fit_biased,
+        "programs": programs.prepare,
     }
     start = time.monotonic()
     functions[name](shared(params), Path("build") / params["profile"])
@@ -186,6 +189,9 @@ def _run(given) -> None:
         if not equals or key not in values:
             raise ValueError(f"--set {item}: give key=value with one of {', '.join(sorted(values))}")
         values[key] = yaml.safe_load(value)
+    if (Path(__file__).parent / "methods" / given.method / "apply.py").exists():  # own data are not to be learnt from
+        import_module(f"prefcore.methods.{given.method}.apply").run(given.data, values)
+        return
     if "drop_bad" in values:
         values["drop_bad"] = given.drop_bad
     elif given.drop_bad:
