@@ -46,6 +46,7 @@ class Question(NamedTuple):
     split: str
     db_id: str
     family: str
+    shape: str
     question: str
     gold: str
 
@@ -75,7 +76,9 @@ def build(p: Mapping, build: Path) -> None:
             asked, rest = made[: p["sql_questions"][split]], made[p["sql_questions"][split] :]
             for i, (query, words) in enumerate(asked):
                 family = sql_forms.FAMILY[query.shape]
-                questions.append(Question(f"{name}:{i}", split, name, family, words, sql_forms.sql(query)))
+                questions.append(
+                    Question(f"{name}:{i}", split, name, family, query.shape, words, sql_forms.sql(query))
+                )
             for query, words in rest:
                 shown = database.schema, contents_of(database)
                 lessons += sql_layouts.write_lessons(query, words, *shown, connection, rng)

@@ -22,8 +22,8 @@ from prefcore.sql_forms import Column, Condition
 SCHEME = "affine64"  # of datasketch's permutations
 PERMUTATIONS, THRESHOLD = 100, 0.01  # at 0.01 every shared band of one row makes a candidate
 NEAREST = 10  # candidates of a keyword, by estimated Jaccard similarity
-LEAST_EDIT, LEAST_COSINE = 0.3, 0.3
-SHARE_OF_BEST = 0.9  # of a column's best match, in both measures
+LEAST_EDIT, LEAST_COSINE = 0.3, 0.15  # MiniLM knows little of abbreviations
+SHARE_OF_BEST = 0.85  # of a column's best match, edit similarity and cosine added
 STOP = frozenset(
     "a all also among an and any are as at average be belong below above by common compared connected count different "
     "distinct each either else equals every exactly find for from gap give greater has have having high highest how i in "
@@ -113,8 +113,8 @@ def near(keyword: str, index: Index) -> list[int]:
 def retrieve(question: str, index: Index, embed: Embed, *, most: int = 6) -> list[Condition]:
     """column = cell for the cells that the question may mean, best first, at most `most`.
 
-    A cell counts where edit similarity and cosine to a keyword reach LEAST_EDIT and LEAST_COSINE, and SHARE_OF_BEST of
-    its column's best in both.
+    A cell counts where edit similarity and cosine to a keyword reach LEAST_EDIT and LEAST_COSINE, and their sum reaches
+    SHARE_OF_BEST of its column's best.
     """
     hits = [(word, i, edit_similarity(word, index.cells[i][1])) for word in keywords(question) for i in near(word, index)]
     hits = [hit for hit in hits if hit[2] >= LEAST_EDIT]
@@ -122,23 +122,17 @@ def retrieve(question: str, index: Index, embed: Embed, *, most: int = 6) -> lis
     if not texts:
         return []
     vectors = dict(zip(texts, embed(texts), strict=True))
-    scored: dict[int, tuple[float, float]] = {}
+    scored: dict[int, float] = {}
+    best: dict[Column, float] = {}
     for word, i, edit in hits:
         cosine = float(vectors[word] @ vectors[normalise(index.cells[i][1])])
         if cosine >= LEAST_COSINE:
-            scored[i] = max(scored.get(i, (0.0, 0.0)), (edit, cosine))
-    kept = _near_the_best(scored, index, 0)
-    kept = _near_the_best(kept, index, 1)
-    order = sorted(kept, key=lambda i: (-sum(kept[i]), i))[:most]
+            column = index.cells[i][0]
+            scored[i] = max(scored.get(i, 0.0), edit + cosine)
+            best[column] = max(best.get(column, 0.0), scored[i])
+    kept = [i for i, score in scored.items() if score >= SHARE_OF_BEST * best[index.cells[i][0]]]
+    order = sorted(kept, key=lambda i: (-scored[i], i))[:most]
     return [Condition(index.cells[i][0], "=", index.cells[i][1]) for i in order]
-
-
-def _near_the_best(scored: Mapping[int, tuple], index: Index, measure: int) -> dict[int, tuple]:
-    best: dict[Column, float] = {}
-    for i, scores in scored.items():
-        column = index.cells[i][0]
-        best[column] = max(best.get(column, 0.0), scores[measure])
-    return {i: s for i, s in scored.items() if s[measure] >= SHARE_OF_BEST * best[index.cells[i][0]]}
 
 
 def spelled_in(question: str, columns: Sequence[Column], *, most: int = 6) -> list[Condition]:
