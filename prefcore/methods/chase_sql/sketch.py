@@ -23,7 +23,8 @@ SETS = {exp.Except: "but not", exp.Intersect: "and also", exp.Union: "or also"}
 
 class Sketch(NamedTuple):
     """operations: how often each occurs. selected: what the outermost query returns, in words. tables, columns: names
-    as they are written, in lower case. literals: texts and numbers of the query. words: all of it, said in words."""
+    as they are written, in lower case. literals: its texts and numbers,
+    without that of LIMIT. words: all of it, said in words."""
 
     operations: dict[str, int]
     selected: tuple[str, ...]
@@ -48,13 +49,14 @@ def sketch(sql: str) -> Sketch:
     found["ascending"] = len(orders) - found["descending"]
     found["inequality"] = found["above"] + found["below"] + found["between"]
     outer = tree.find(exp.Select)
+    given = [node.name for node in nodes if isinstance(node, exp.Literal) and not isinstance(node.parent, exp.Limit)]
     selected = tuple(spell(e.sql(dialect="sqlite")) for e in outer.expressions) if outer else ()
     return Sketch(
         {name: n for name, n in found.items() if n > 0},
         selected,
         tuple(dict.fromkeys(node.name.lower() for node in nodes if isinstance(node, exp.Table))),
         tuple(dict.fromkeys(node.name.lower() for node in nodes if isinstance(node, exp.Column) and node.name)),
-        tuple(dict.fromkeys(node.name for node in nodes if isinstance(node, exp.Literal))),
+        tuple(dict.fromkeys(given)),
         _say(tree, selected),
         True,
     )
