@@ -1,5 +1,5 @@
 """What a small generator without a language model chooses from: the grammar's queries over a schema, its retrieved values
-and the question's numbers, each with the fit of its parts. `views` ranks them.
+and the question's numbers, each with the fit of its parts. `strategies` ranks them.
 
 Nothing that the grammar lacks can be written. Fits are cosines of MiniLM embeddings; what number words mean, and which
 shape a question has, is taught on questions of training databases.
