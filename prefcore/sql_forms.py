@@ -1,4 +1,4 @@
-"""The grammar: what a question to a database can ask for, and the SQL that answers it. Nineteen shapes in nine families.
+"""The grammar: what a question to a database can ask for, and the SQL that answers it. Twenty shapes, nine families.
 
 The same shapes make the embedded questions (from slots drawn at random, `sql_world`) and are what a generator can
 enumerate over a schema that it is shown (from slots that it finds in the question).
@@ -145,7 +145,8 @@ def enumerate_queries(schema: Schema, slots: Mapping[str, Slots], counts: Iterab
     counts = tuple(counts)
     tables = [_of_one_table(table, slot, counts) for table, slot in slots.items()]
     both = [link for link in schema.links if {link.parent, link.child} <= set(slots) and link.parent != link.child]
-    for query in chain(*tables, *(_of_two_tables(link, slots[link.parent], slots[link.child], counts) for link in both)):
+    joined = [_of_two_tables(link, slots[link.parent], slots[link.child], counts) for link in both]
+    for query in chain(*tables, *joined):
         if query.shown not in [c.column for c in query.where if c.operator == "="]:
             yield query
 
@@ -251,8 +252,8 @@ def _column(column: Column, whole: bool) -> str:
 
 
 RESERVED = frozenset(
-    "ADD ALL ALTER AND AS ASC BETWEEN BY CASE CHECK COLUMN COMMIT CREATE CROSS DEFAULT DELETE DESC DISTINCT DROP ELSE END "
-    "ESCAPE EXCEPT EXISTS FOREIGN FROM FULL GROUP HAVING IN INDEX INNER INSERT INTERSECT INTO IS JOIN KEY LEFT LIKE LIMIT "
-    "NATURAL NOT NULL OFFSET ON OR ORDER OUTER PRIMARY REFERENCES RIGHT SELECT SET TABLE THEN TO TRANSACTION UNION UNIQUE "
-    "UPDATE USING VALUES VIEW WHEN WHERE WITH".split()
+    """ADD ALL ALTER AND AS ASC BETWEEN BY CASE CHECK COLUMN COMMIT CREATE CROSS DEFAULT DELETE DESC DISTINCT DROP
+    ELSE END ESCAPE EXCEPT EXISTS FOREIGN FROM FULL GROUP HAVING IN INDEX INNER INSERT INTERSECT INTO IS
+    JOIN KEY LEFT LIKE LIMIT NATURAL NOT NULL OFFSET ON OR ORDER OUTER PRIMARY REFERENCES RIGHT SELECT SET
+    TABLE THEN TO TRANSACTION UNION UNIQUE UPDATE USING VALUES VIEW WHEN WHERE WITH""".split()
 )

@@ -20,9 +20,9 @@ FINAL = "Final SQL:"
 TASKS = {
     "divide": "Divide the question into smaller questions, write a piece of SQL for each, put the pieces together, "
     "simplify, and end with one line that starts with 'Final SQL:'.",
-    "plan": "Tell step by step how a database engine would find the answer: open the tables, match and filter rows, count "
-    "or sort, deliver columns. End with one line that starts with 'Final SQL:'.",
-    "synthetic": "Think step by step in the manner of the examples, and end with one line that starts with 'Final SQL:'.",
+    "plan": "Tell step by step how a database engine would find the answer: open the tables, match and filter rows, "
+    "count or sort, deliver columns. End with one line that starts with 'Final SQL:'.",
+    "synthetic": "Think step by step as the examples do, and end with one line that starts with 'Final SQL:'.",
     "fix": "The query below failed or gave nothing. Say what is wrong and end with one corrected query on a line that "
     "starts with 'Final SQL:'.",
 }
@@ -39,8 +39,8 @@ DEMONSTRATIONS = {  # of the layouts, on a database that is none of ours; for a 
     "plan": (
         "Schema: pet(pet_id, nm, age, owner_id>owner); owner(owner_id, town)\nValues: owner.town = 'LEEDS'\n"
         "Question: How many pets have an owner from Leeds?",
-        "Open pet and owner. Read every row of pet; look up its row of owner by the key. Keep rows where town is LEEDS. "
-        "Count the rows. Deliver one number.\n"
+        "Open pet and owner. Read every row of pet. Look up its row of owner by the key. Keep rows where town is LEEDS."
+        " Count the rows. Deliver one number.\n"
         "Final SQL: SELECT COUNT(*) FROM pet JOIN owner ON pet.owner_id = owner.owner_id WHERE owner.town = 'LEEDS'",
     ),
 }
@@ -127,7 +127,8 @@ def divide(query: Query) -> str:
     lines = [f"1. {sql_words.describe(bare)}"]
     for i, leaf in enumerate(leaves, 1):
         column = f"{leaf.column.table}.{leaf.column.name}"
-        lines.append(f"1.{i} {sql_words.spell(leaf.column.name)}: {column} {leaf.operator} {sql_forms.literal(leaf.value)}")
+        piece = f"{column} {leaf.operator} {sql_forms.literal(leaf.value)}"
+        lines.append(f"1.{i} {sql_words.spell(leaf.column.name)}: {piece}")
     return "\n".join([*lines, f"{FINAL} {sql_forms.sql(query)}"])
 
 

@@ -1,6 +1,6 @@
 """The stage that teaches a language model to write SQL: lessons of the training databases, three layouts of reasoning.
 
-    build/<profile>/sql_world/lessons.jsonl -> build/<profile>/sql_lm/ (a model, or nothing where no lesson is asked for)
+    build/<profile>/sql_world/lessons.jsonl -> build/<profile>/sql_lm/ (a model; nothing where no lesson is asked for)
 """
 
 import shutil

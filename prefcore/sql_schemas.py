@@ -1,7 +1,7 @@
-"""The 24 embedded databases: their tables, and what people call them. A database starts with @, a table is a line (and its
-indented rest).
+"""The 24 embedded databases: their tables, and what people call them. A database starts with @, a table is a line (and
+its indented rest).
 
-    table "what people say": column "what people say" kind; column kind; > parent (with its odds of being empty)
+    table "what people say": column "what people say" kind; column kind; > parent
 
 Kinds: person, place, title, year, a..b (whole numbers), a.b..c.d (two decimals), a list of values with |. A phrase that
 is left out is the column's name in words. Every table gets a primary key <table>_id, every > parent a foreign key.

@@ -22,16 +22,16 @@ GROWTH = 3  # a table has so many rows for each row of the table it refers to
 LONGEST = 60  # rows of a gold result, at most
 TRIES = 4000
 FIRST = (
-    "Ana Ben Carla Dmitri Elena Farid Greta Hugo Ines Jonas Keiko Liam Mona Nils Olga Pavel Quinn Rosa Samir Tessa Umar "
-    "Vera Wanda Xenia Yusuf Zoe Arjun Bianca"
+    "Ana Ben Carla Dmitri Elena Farid Greta Hugo Ines Jonas Keiko Liam Mona Nils Olga Pavel Quinn Rosa Samir Tessa "
+    "Umar Vera Wanda Xenia Yusuf Zoe Arjun Bianca"
 ).split()
 LAST = (
     "Abbott Brandt Castillo Dubois Eriksen Fischer Garcia Haddad Ivanov Jansen Kowalski Lindgren Moreau Novak Okafor "
     "Petrov Quintero Rossi Schmidt Tanaka Ueda Vargas Weber Xu Yilmaz Zimmermann"
 ).split()
 PLACES = (
-    "New Haven|Port Arthur|Saint Helens|Lower Falls|Grand Rapids|Cape Town|East Lansing|Long Beach|Little Rock|San Marino|"
-    "Mount Vernon|Green Bay|Santa Rosa|White Plains|Fort Worth|Las Palmas"
+    "New Haven|Port Arthur|Saint Helens|Lower Falls|Grand Rapids|Cape Town|East Lansing|Long Beach|Little Rock|"
+    "San Marino|Mount Vernon|Green Bay|Santa Rosa|White Plains|Fort Worth|Las Palmas"
 ).split("|")
 TITLES = (
     "Silent Golden Broken Hidden Crimson Northern Velvet Paper Distant Wild Morning Iron".split(),
@@ -61,7 +61,7 @@ class Database(NamedTuple):
 
 
 def build(p: Mapping, build: Path) -> None:
-    """The stage: all databases, their questions, and lessons (other questions of the training databases) for a model."""
+    """The stage: all databases, their questions, and lessons (other questions of training databases) for a model."""
     folder = build / "sql_world"
     shutil.rmtree(folder, ignore_errors=True)
     questions, lessons = [], []
@@ -111,12 +111,11 @@ def make_database(name: str, plans: Sequence[Plan], rows: int, rng: np.random.Ge
         links += [Link(plan.name, f"{parent}_id", parent, f"{parent}_id") for parent in plan.parents]
         size = max([rows, *(GROWTH * len(stored[parent]) for parent in plan.parents)])
         drawn = [_draw(f, column, size, spoken, rng) for f, column in zip(plan.fields, columns, strict=True)]
-        drawn += [rng.integers(1, len(stored[p]) * 4 // 5 + 1, size=size).tolist() for p in plan.parents]  # some have none
+        used = [len(stored[parent]) * 4 // 5 for parent in plan.parents]  # some parents have no row here
+        drawn += [rng.integers(1, most + 1, size=size).tolist() for most in used]
         stored[plan.name] = [(i + 1, *row) for i, row in enumerate(zip(*drawn, strict=True))]
-    phrases = sql_words.Phrases(
-        {plan.name: plan.phrase for plan in plans}, {(plan.name, f.name): f.phrase for plan in plans for f in plan.fields},
-        spoken,
-    )  # fmt: skip
+    called = {(plan.name, f.name): f.phrase for plan in plans for f in plan.fields}
+    phrases = sql_words.Phrases({plan.name: plan.phrase for plan in plans}, called, spoken)
     return Database(name, Schema(tables, tuple(links)), phrases, stored)
 
 
@@ -146,11 +145,12 @@ def _text(kind: str, rng: np.random.Generator) -> str:
 
 
 def mess(value: str, rng: np.random.Generator) -> str:
-    """How somebody typed the value: as it is, in other case, with odd spaces or underscores, or with words cut short."""
+    """How somebody typed the value: as it is, in other case, with odd spaces or underscores, or words cut short."""
     words = value.split(" ")
     kinds = (
-        value, value, value.upper(), value.lower(), value.title(), f"{value} ", "  ".join(words), "_".join(words).lower(),
-        " ".join(word[:4] + "." if len(word) > 5 else word for word in words), f"{value[0]}. {' '.join(words[1:])}",
+        value, value, value.upper(), value.lower(), value.title(), f"{value} ", "  ".join(words),
+        "_".join(words).lower(), " ".join(word[:4] + "." if len(word) > 5 else word for word in words),
+        f"{value[0]}. {' '.join(words[1:])}",
     )  # fmt: skip
     return kinds[int(rng.integers(len(kinds) - (len(words) < 2)))]
 

@@ -1,5 +1,5 @@
-"""What a small generator without a language model chooses from: the grammar's queries over a schema, its retrieved values
-and the question's numbers, each with the fit of its parts. `strategies` ranks them.
+"""What a small generator without a language model chooses from: the grammar's queries over a schema, its retrieved
+values and the question's numbers, each with the fit of its parts. `strategies` ranks them.
 
 Nothing that the grammar lacks can be written. Fits are cosines of MiniLM embeddings; what number words mean, and which
 shape a question has, is taught on questions of training databases.
@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from prefcore import sql_forms, sql_words
 from prefcore.methods.chase_sql import values
 from prefcore.methods.chase_sql.generators import Problem
-from prefcore.sql_forms import Column, Condition, Query, Slots
+from prefcore.sql_forms import Condition, Query, Slots
 
 PER_SHAPE = 3  # queries of a shape (and of its AVG, MAX ...) that are looked at as a whole, the best by their parts
 COLUMNS = 3  # columns of a table that may fill a slot, of each kind
@@ -75,7 +75,8 @@ def list_options(problem: Problem, taught: Taught, embed: Callable) -> Options:
     counts = [int(n) for n, ways in readings.items() if "" in ways and n == int(n) and 0 < n <= 100] or [1]
     found = list(sql_forms.enumerate_queries(problem.schema, slots, counts))
     sure = {c.value for c in problem.values[:1]} | set(readings)
-    likely = {shape: np.log(taught.shapes(problem.question).get(shape, 0.0) + 1e-3) for shape in sql_forms.FAMILY}
+    said = taught.shapes(problem.question)
+    likely = {shape: float(np.log(said.get(shape, 0.0) + 1e-3)) for shape in sql_forms.FAMILY}
     parts = [[*_parts(query, fit, readings, hows, sure), likely[query.shape]] for query in found]
     parts = np.array(parts).reshape(len(found), len(PARTS))
     rough = parts @ ROUGH
@@ -109,13 +110,17 @@ def read_hows(question: str, embed: Callable) -> dict[str, float]:
     said = [(how, word) for how, ways in sql_words.HOW.items() for word in ways]
     vectors = embed([*words, *(word for _, word in said)])
     cosine = (vectors[len(words) :] @ vectors[: len(words)].T).max(axis=1)
-    return {how: max(float(c) for (name, _), c in zip(said, cosine, strict=True) if name == how) for how in sql_words.HOW}
+    best: dict[str, float] = {}
+    for (how, _), found in zip(said, cosine, strict=True):
+        best[how] = max(best.get(how, -1.0), float(found))
+    return best
 
 
 def _slots(problem: Problem, table: str, fit: Mapping, readings: Mapping) -> Slots:
     best = sorted(problem.schema.tables[table], key=lambda c: -fit[c])
     numbers = [c for c in best if c.numeric][:COLUMNS]
-    groups = [c for c in best if not c.numeric and len(problem.contents.get(c, ())) <= sql_forms.MOST_GROUPS][:COLUMNS]
+    few = [c for c in best if len(problem.contents.get(c, ())) <= sql_forms.MOST_GROUPS]
+    groups = [c for c in few if not c.numeric][:COLUMNS]
     conditions = [c for c in problem.values if c.column.table == table][:3]
     conditions += [Condition(c, name, n) for n, ways in readings.items() for name in ways if name for c in numbers]
     return Slots(tuple(best[:COLUMNS]), tuple(numbers), tuple(groups), tuple(conditions))
@@ -126,7 +131,7 @@ ROUGH = np.array([1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.0, -0.7, 0.0, 0.0])  # before 
 
 
 def _parts(query: Query, fit: Mapping, readings: Mapping, hows: Mapping, sure: set) -> list[float]:
-    """PARTS of a query: mean fit of what it names, how many conditions, how much of the question it leaves unused (all but `shape`)."""
+    """PARTS of a query but the last: mean fit of what it names, how many conditions, how much is left unused."""
     conditions = (*query.where, *query.other)
     tables = [query.link.child, query.link.parent] if query.link else [query.table]
     read = [readings.get(c.value, {}).get(c.operator, 0.0) for c in conditions if c.column.numeric]

@@ -1,7 +1,7 @@
 """The query fixer: a query that fails or gives nothing is asked for again, with what came of it (section 3.4).
 
-CHASE-SQL (arXiv 2410.01943), beta = 3. Departs from the paper: where no repair helps, the original query stays, since an
-empty answer can be the right one.
+CHASE-SQL (arXiv 2410.01943), beta = 3. Departs from the paper: where no repair helps, the original query stays, since
+an empty answer can be the right one.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,9 +30,9 @@ def fix(
 ) -> list[Fixed]:
     """Repair many queries together, in rounds.
 
-    run(i, sql) -> Result on the database of query i. ask(positions, failed SQL, outcomes in words, round) -> [SQL]. A
-    repair that runs where its predecessor failed is kept for the next round; one that gives rows ends the search. Where
-    none does, a query that gave an empty answer stays as it was, and one that failed becomes its first repair that runs.
+    run(i, sql) -> Result on the database of query i. ask(positions, failed SQL, outcomes in words, round) -> [SQL].
+    A repair that gives rows ends the search. One that runs where its predecessor failed is kept, and asked to be
+    repaired in turn. Where no repair is better than what it repairs, the query stays as it was.
     """
     now = list(queries)
     results = [run(i, text) for i, text in enumerate(now)]

@@ -5,7 +5,7 @@ CHASE-SQL (Pourreza et al. 2024, arXiv 2410.01943, section 3.3). The model is an
 for training questions only (section 3.5).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,8 +109,8 @@ def prompted(strategy: str, model: LanguageModel, synthesise: Callable, *, taugh
 def synthesise(problem: Problem, connection, embed: Callable, *, size: int, seed: int) -> list[tuple]:
     """(words, SQL, shape) of `size` examples on this database, nearest to the question first (Algorithm 2).
 
-    Half of them show the features of SQL over the whole database (R_f), half keep to the columns nearest to the question
-    (R_t). Departs from the paper: the grammar draws them, no model does. Each runs and gives rows.
+    Half of them show the features of SQL over the whole database (R_f), half keep to the columns nearest to the
+    question (R_t). Departs from the paper: the grammar draws them, no model does. Each runs and gives rows.
     """
     rng = np.random.default_rng(seed)
     made = _draw(problem.schema, problem.contents, connection, size - size // 2, rng)

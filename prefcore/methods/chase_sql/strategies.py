@@ -32,12 +32,12 @@ class Ranked(NamedTuple):
     logits: np.ndarray
 
 
-def divide_view(problem: Problem, queries: Sequence[Query], parts: np.ndarray, embed: Callable, connection) -> np.ndarray:
+def divide_view(problem, queries, parts, embed, connection) -> np.ndarray:
     """[n, F] the parts, the shape's log-probability among them, and nothing of the whole."""
     return parts
 
 
-def plan_view(problem: Problem, queries: Sequence[Query], parts: np.ndarray, embed: Callable, connection) -> np.ndarray:
+def plan_view(problem, queries, parts, embed, connection) -> np.ndarray:
     """[n, F] the parts without the shape; the question's cosine with SQLite's plan of each query, in words."""
     steps = [[row[3] for row in database.explain(connection, sql_forms.sql(query)).rows] for query in queries]
     said = [sql_layouts.verbalise(query, plan) for query, plan in zip(queries, steps, strict=True)]
@@ -122,7 +122,7 @@ def _fit_apart(options: Sequence[np.ndarray], right: Sequence[np.ndarray], group
 
 
 def choosing(name: str, ranked: Callable[[Problem], Ranked], embed: Callable) -> Generator:
-    """A generator that draws from ranked queries; a repair is the next best, gold as a hint gives the query nearest to it.
+    """A generator that draws from ranked queries; a repair is the next best, a hint gives the query nearest to gold.
 
     The order of the schema says nothing to it, as it reads no schema in order.
     """

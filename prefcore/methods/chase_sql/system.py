@@ -4,16 +4,16 @@ Gold SQL is kept apart: a Problem does not hold it, and `candidates` and `repair
 training questions get a hint (`hint`) and where votes.poll scores.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from prefcore import sql_world
 from prefcore.candidates import Candidate, Question, database_path
-from prefcore.methods.chase_sql import database, fixer, generators, selector, values, votes
+from prefcore.methods.chase_sql import database, fixer, generators, values
 from prefcore.methods.chase_sql.generators import Generator, Problem
 from prefcore.methods.chase_sql.votes import Poll
 
@@ -31,7 +31,7 @@ class World(NamedTuple):
 
 
 def open_world(build: Path, split: str, per_database: int, embed: Callable) -> World:
-    """The first `per_database` questions of each database of a split, values retrieved. The index is cached in build/."""
+    """The first `per_database` questions of each database of a split, values retrieved; the index is kept in build/."""
     rows = sql_world.read_questions(build / "questions.jsonl")
     names = list(dict.fromkeys(row.db_id for row in rows if row.split == split))
     questions, problems, connections = [], [], {}
@@ -46,6 +46,26 @@ def open_world(build: Path, split: str, per_database: int, embed: Callable) -> W
             questions.append(row)
             problems.append(Problem(row.id, name, row.question, schema, contents, tuple(meant)))
     return World(questions, problems, connections, build / "database")
+
+
+def remembering(embed: Callable) -> Callable:
+    """The same function of texts, which computes each text's vector once."""
+    known: dict[str, np.ndarray] = {}
+
+    def remember(texts: Sequence[str]) -> np.ndarray:
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if new:
+            known.update(zip(new, embed(new), strict=True))
+        return np.stack([known[text] for text in texts])
+
+    return remember
+
+
+def value_recall(questions: Sequence[sql_world.Question], problems: Sequence[Problem]) -> float:
+    """Mean share of the texts in gold that are among a problem's values, over questions whose gold has any."""
+    meant = [re.findall(r"'((?:[^']|'')*)'", question.gold) for question in questions]
+    shares = [values.recall(problem.values, found) for problem, found in zip(problems, meant, strict=True) if found]
+    return float(np.mean(shares)) if shares else 1.0
 
 
 def without_values(problems: Sequence[Problem]) -> list[Problem]:
@@ -116,41 +136,6 @@ def hint(
     return out, len(needy)
 
 
-# --- what each way of choosing gives ---------------------------------------------------------------------------------
-
-
-def choose(poll: Poll, judges: Mapping[str, selector.Judge], *, single: str) -> pd.DataFrame:
-    """Every arm's answer to every question: columns arm, id, db_id, right (set equality; a share for random), pairwise
-    (share of right verdicts on a right and a wrong candidate), agreed and asked (pairs with one verdict in both orders).
-
-    single: the generator whose first candidate stands for one answer.
-    """
-    ballots, correct = poll.ballots, poll.correct
-    both = list(zip(ballots, correct, strict=True))
-    rights = {
-        "single": [truth[votes.of_system(ballot, single)] for ballot, truth in both],
-        "self-consistency": [truth[votes.majority(ballot)] for ballot, truth in both],
-        "random": [truth.mean() for truth in correct],
-        "oracle": [truth.any() for truth in correct],
-        "lower bound": [truth.all() for truth in correct],
-    }
-    frames = [_frame(arm, poll, right) for arm, right in rights.items()]
-    for arm, judge in judges.items():
-        chosen = selector.select(ballots, judge)
-        right = [truth[choice.index] for truth, choice in zip(correct, chosen, strict=True)]
-        more = {"agreed": [choice.agreed for choice in chosen], "asked": [choice.asked for choice in chosen]}
-        pairwise = selector.pairwise(ballots, correct, judge)
-        frames.append(_frame(arm, poll, right).assign(pairwise=np.nan_to_num(pairwise, nan=-1.0), **more))
-    return pd.concat(frames, ignore_index=True)
-
-
-def rank(poll: Poll, scores: Sequence[np.ndarray], arm: str = "ranker") -> pd.DataFrame:
-    """The arm that looks at all candidates at once and takes the best score [n] of each ballot; failed ones never."""
-    best = [int(np.argmax(np.where(ballot.clusters < 0, -np.inf, s)))
-            for ballot, s in zip(poll.ballots, scores, strict=True)]  # fmt: skip
-    return _frame(arm, poll, [truth[i] for truth, i in zip(poll.correct, best, strict=True)])
-
-
 def only(questions: Sequence[Question], keep: Callable[[Candidate], bool]) -> list[Question]:
     """The questions with those of their candidates that `keep` names."""
     return [q._replace(candidates=tuple(c for c in q.candidates if keep(c))) for q in questions]
@@ -164,10 +149,3 @@ def solved_alone(poll: Poll, names: Sequence[str]) -> dict[str, int]:
         key = " + ".join(who) or "none"
         counts[key] = counts.get(key, 0) + 1
     return dict(sorted(counts.items()))
-
-
-def _frame(arm: str, poll: Poll, right: Sequence) -> pd.DataFrame:
-    rows = [(arm, ballot.id, ballot.db_id, votes.mixed(truth)) for ballot, truth in
-            zip(poll.ballots, poll.correct, strict=True)]  # fmt: skip
-    frame = pd.DataFrame(rows, columns=["arm", "id", "db_id", "mixed"])
-    return frame.assign(right=np.asarray(right, dtype=float), pairwise=-1.0, agreed=0, asked=0)

@@ -25,11 +25,11 @@ NEAREST = 10  # candidates of a keyword, by estimated Jaccard similarity
 LEAST_EDIT, LEAST_COSINE = 0.3, 0.15  # MiniLM knows little of abbreviations
 SHARE_OF_BEST = 0.85  # of a column's best match, edit similarity and cosine added
 STOP = frozenset(
-    "a all also among an and any are as at average be belong below above by common compared connected count different "
-    "distinct each either else equals every exactly find for from gap give greater has have having high highest how i in "
-    "is it its largest least less list looking lowest many me mean more most much name no number of on one or over show "
-    "smallest tell than that the their them there these those to together total under unique up want we what where which "
-    "whose with without you your maximum minimum".split()
+    """a all also among an and any are as at average be belong below above by common compared connected count
+    different distinct each either else equals every exactly find for from gap give greater has have having
+    high highest how i in is it its largest least less list looking lowest many me mean more most much name
+    no number of on one or over show smallest tell than that the their them there these those to together
+    total under unique up want we what where which whose with without you your maximum minimum""".split()
 )
 Embed = Callable[[Sequence[str]], np.ndarray]
 
@@ -116,7 +116,8 @@ def retrieve(question: str, index: Index, embed: Embed, *, most: int = 6) -> lis
     A cell counts where edit similarity and cosine to a keyword reach LEAST_EDIT and LEAST_COSINE, and their sum reaches
     SHARE_OF_BEST of its column's best.
     """
-    hits = [(word, i, edit_similarity(word, index.cells[i][1])) for word in keywords(question) for i in near(word, index)]
+    hits = [(word, i) for word in keywords(question) for i in near(word, index)]
+    hits = [(word, i, edit_similarity(word, index.cells[i][1])) for word, i in hits]
     hits = [hit for hit in hits if hit[2] >= LEAST_EDIT]
     texts = list(dict.fromkeys([text for word, i, _ in hits for text in (word, normalise(index.cells[i][1]))]))
     if not texts:
@@ -136,9 +137,11 @@ def retrieve(question: str, index: Index, embed: Embed, *, most: int = 6) -> lis
 
 
 def spelled_in(question: str, columns: Sequence[Column], *, most: int = 6) -> list[Condition]:
-    """What is left without retrieval: each keyword as the question spells it, capitalised ones first, in each column."""
-    words = sorted(keywords(question), key=lambda word: (-sum(part[0].isupper() for part in word.split()), -len(word)))
-    return [Condition(column, "=", word) for word in words[:2] for column in columns if not column.numeric][:most]
+    """What is left without retrieval: keywords as the question spells them, capitalised ones first, in any column."""
+    capitals = {word: sum(part[0].isupper() for part in word.split()) for word in keywords(question)}
+    words = sorted(capitals, key=lambda word: (-capitals[word], -len(word)))
+    texts = [column for column in columns if not column.numeric]
+    return [Condition(column, "=", word) for word in words[:2] for column in texts][:most]
 
 
 def recall(found: Sequence[Condition], meant: Iterable[str]) -> float | None:
