@@ -44,7 +44,7 @@ SHARED = {
     "judge_pairs": 8, "held_out_pairs": 12, "preference_prompts": 16, "samples_per_prompt": 4, "evaluation_seeds": 2,
     "voted_texts": {"train": 64, "validation": 24, "test": 24}, "similar_quantile": 0.8,
     "voted_pairs": {"train": 48, "validation": 12, "test": 24},
-    "sql_rows": 12, "sql_questions": {"train": 6, "dev": 1, "test": 3}, "sql_lessons": 2, "sql_lm_lessons": 12,
+    "sql_rows": 12, "sql_questions": {"train": 2, "dev": 1, "test": 1}, "sql_lessons": 2, "sql_lm_lessons": 12,
     "sql_lm_layers": 1,
 }  # fmt: skip
 SIZES = {
@@ -54,7 +54,7 @@ SIZES = {
     "pairs": 32, "validation_pairs": 12, "test_pairs": 24, "taught_pairs": 8, "asked_pairs": 2, "sft_pairs": 4,
     "pool_texts": [64, 24, 24], "criteria_pairs": [120, 24, 32], "planted_pairs": [240, 24], "budgets": [2, 4],
     "world_texts": 64, "planted_choices": 2000, "silhouette_sample": 60, "basis_sizes": [1, 2, 3],
-    "train_questions": 6, "test_questions": 3, "temperatures": [0.5], "lm_train_questions": 1, "lm_test_questions": 1,
+    "train_questions": 2, "test_questions": 1, "queries": 2, "temperatures": [0.5], "lm_train_questions": 1, "lm_test_questions": 1,
     "lm_samples": 1, "verdict_pairs": 4, "verdict_questions": 1,
     "extraction_sample": 3, "subsets": 2, "subset_pairs": 6, "samples": 6, "resamples": 20,
 }  # fmt: skip

@@ -134,11 +134,13 @@ def near_columns(problem: Problem, embed: Callable, *, most: int = 6) -> dict[Co
 
 
 def _draw(schema: Schema, contents: Mapping[Column, tuple], connection, size: int, rng) -> list[tuple]:
-    """Queries of the grammar's shapes in turn that run and give rows; fewer where the columns do not allow them."""
+    """Queries of random shapes that run and give rows; fewer where the columns do not allow them."""
     shapes, found = list(sql_forms.FAMILY), []
-    for attempt in range(4 * size):
-        shape = shapes[(attempt + int(rng.integers(len(shapes)))) % len(shapes)]
+    for _ in range(4 * size):
+        if len(found) == size:
+            break
+        shape = shapes[int(rng.integers(len(shapes)))]
         query = sql_forms.draw_query(schema, contents, shape, rng)
-        if len(found) < size and query and database.execute(connection, sql_forms.sql(query)).rows:
+        if query and database.execute(connection, sql_forms.sql(query)).rows:
             found.append((sql_words.describe(query), sql_forms.sql(query), shape))
     return found

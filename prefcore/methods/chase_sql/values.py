@@ -20,7 +20,9 @@ from safetensors.numpy import load_file, save_file
 from prefcore.sql_forms import Column, Condition
 
 SCHEME = "affine64"  # of datasketch's permutations
-PERMUTATIONS, THRESHOLD = 100, 0.01  # at 0.01 every shared band of one row makes a candidate
+PERMUTATIONS = 100
+BANDS = (PERMUTATIONS, 1)  # one equal hash makes a candidate: what CHESS's threshold of 0.01 amounts to
+EMPTY = MinHash(num_perm=PERMUTATIONS, seed=1, scheme=SCHEME)  # whose permutations all others share
 NEAREST = 10  # candidates of a keyword, by estimated Jaccard similarity
 LEAST_EDIT, LEAST_COSINE = 0.3, 0.15  # MiniLM knows little of abbreviations
 SHARE_OF_BEST = 0.85  # of a column's best match, edit similarity and cosine added
@@ -59,7 +61,7 @@ def build_index(contents: Mapping[Column, Iterable], cache: Path | None = None) 
             aside = path.with_suffix(".part")
             save_file({"signatures": signatures}, aside)
             aside.rename(path)
-    lsh = MinHashLSH(threshold=THRESHOLD, num_perm=PERMUTATIONS)
+    lsh = MinHashLSH(num_perm=PERMUTATIONS, params=BANDS)
     for i, signature in enumerate(signatures):
         lsh.insert(i, _minhash(signature))
     return Index(cells, signatures, lsh)
@@ -67,13 +69,13 @@ def build_index(contents: Mapping[Column, Iterable], cache: Path | None = None) 
 
 def sign(text: str) -> np.ndarray:
     """MinHash signature [PERMUTATIONS] uint64 of the text's shingles."""
-    made = MinHash(num_perm=PERMUTATIONS, seed=1, scheme=SCHEME)
+    made = EMPTY.copy()
     made.update_batch([shingle.encode() for shingle in shingles(text)])
     return made.hashvalues.astype(np.uint64)
 
 
 def _minhash(signature: np.ndarray) -> MinHash:
-    return MinHash(num_perm=PERMUTATIONS, seed=1, scheme=SCHEME, hashvalues=signature)
+    return MinHash(scheme=SCHEME, hashvalues=signature, permutations=EMPTY.permutations)
 
 
 def shingles(text: str) -> set[str]:
