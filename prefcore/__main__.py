@@ -27,6 +27,8 @@ STAGES = {  # stages before the notebooks, and the file in build/<profile>/ that
     "judge": "judge/model.safetensors",
     "preferences": "preferences.jsonl",
     "voted": "voted.jsonl",
+    "sql_world": "sql_world/lessons.jsonl",
+    "sql_lm": "sql_lm",
 }
 
 DATABASES = ("databases", "eval_data", "eval_databases")  # what `run` also takes for a method on databases
@@ -95,7 +97,7 @@ def shared(params: dict) -> dict:
 
 def run_stage(name: str, params: dict) -> None:
     """One of STAGES, or the weights, for the profile in params."""
-    from prefcore import pipeline, votes
+    from prefcore import pipeline, sql_lm, sql_world, votes
 
     if name == "weights":
         return pipeline.weights()
@@ -106,6 +108,8 @@ def run_stage(name: str, params: dict) -> None:
         "judge": pipeline.fit_judge,
         "preferences": pipeline.make_preferences,
         "voted": votes.prepare,
+        "sql_world": sql_world.build,
+        "sql_lm": sql_lm.fit,
     }
     start = time.monotonic()
     functions[name](shared(params), Path("build") / params["profile"])

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as token_models
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from prefcore import notebooks, parameters, pipeline, ratings, runs, votes
+from prefcore import notebooks, parameters, pipeline, ratings, runs, sql_lm, sql_world, votes
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMON = {
@@ -36,6 +36,7 @@ METHODS = {  # random scorers and judges say little, so no threshold may leave a
         "basis": 3, "planted_people": 24, "topics_per_domain": 1, "cuts": [1.0e-4, 1.0e-3, 1.0e-2, 0.1],
         "merge": 0.99999,
     },
+    "chase_sql": {"attempts": 1, "lm_tokens": 8},
 }
 SHARED = {
     "reference_texts": 24, "reference_layers": 2, "reference_learning_rate": 1.0e-2, "proxy_texts": 32,
@@ -43,6 +44,8 @@ SHARED = {
     "judge_pairs": 8, "held_out_pairs": 12, "preference_prompts": 16, "samples_per_prompt": 4, "evaluation_seeds": 2,
     "voted_texts": {"train": 64, "validation": 24, "test": 24}, "similar_quantile": 0.8,
     "voted_pairs": {"train": 48, "validation": 12, "test": 24},
+    "sql_rows": 12, "sql_questions": {"train": 2, "dev": 1, "test": 1}, "sql_lessons": 2, "sql_lm_lessons": 12,
+    "sql_lm_layers": 1,
 }  # fmt: skip
 SIZES = {
     "prompts": 12, "validation_prompts": 4, "test_prompts": 6, "seeds": 2, "demonstrations": 8,
@@ -51,6 +54,8 @@ SIZES = {
     "pairs": 32, "validation_pairs": 12, "test_pairs": 24, "taught_pairs": 8, "asked_pairs": 2, "sft_pairs": 4,
     "pool_texts": [64, 24, 24], "criteria_pairs": [120, 24, 32], "planted_pairs": [240, 24], "budgets": [2, 4],
     "world_texts": 64, "planted_choices": 2000, "silhouette_sample": 60, "basis_sizes": [1, 2, 3],
+    "train_questions": 2, "test_questions": 1, "queries": 2, "temperatures": [0.5], "lm_train_questions": 1, "lm_test_questions": 1,
+    "lm_samples": 1, "verdict_pairs": 4, "verdict_questions": 1,
     "extraction_sample": 3, "subsets": 2, "subset_pairs": 6, "samples": 6, "resamples": 20,
 }  # fmt: skip
 DOMAIN_TEXTS = {"train": 16, "validation": 6, "test": 6}  # in each of the four domains
@@ -111,7 +116,7 @@ def workspace(folder: Path) -> dict:
         make_weights(Path("build/weights"))
         runs.write_lines(make_texts(), build / "texts.jsonl")
         for stage in (pipeline.fit_reference, pipeline.fit_scorers, pipeline.fit_judge, pipeline.make_preferences,
-                      votes.prepare):  # fmt: skip
+                      votes.prepare, sql_world.build, sql_lm.fit):  # fmt: skip
             stage(shared, build)
     return params
 
