@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from prefcore import metrics, runs
+from prefcore import candidates, metrics, runs
 from prefcore.methods.chase_sql import features, linear, selector, votes
 from prefcore.methods.chase_sql.votes import Poll
 
@@ -20,6 +20,20 @@ BLOCKS = {  # arm -> what its linear judge sees; MAIN is the claim under test, t
     "selector that sees votes by system": ("content", "votes", "systems"),
 }
 Teach = Callable[[Poll, Sequence], selector.Judge]  # (training poll, test ballots) -> a judge of the test ballots
+
+
+def open_poll(source: str, databases: str = "") -> Poll:
+    """The questions of `source` with their candidates run; rows that cannot be used are among the problems.
+
+    ValueError where nothing is left.
+    """
+    questions, unreadable = candidates.read(source)
+    poll = votes.poll(questions, candidates.find_databases(source, databases))
+    problems = unreadable + poll.problems
+    if not poll.ballots:
+        first = problems[0]
+        raise ValueError(f"{source}: no question is left of {len(questions)}; the first: {first.what} ({first.detail})")
+    return poll._replace(problems=problems)
 
 
 def folds(db_ids: Sequence[str], parts: int) -> np.ndarray:
@@ -94,7 +108,7 @@ def evaluate(
         model = linear.fit(*told, *pairs, [ballot.db_id for ballot in learnt.ballots])
         frames.append(_judged(arm, poll, linear.judge(model, asked[0])))
     for arm, teach in (others or {}).items():
-        frames.append(_judged(arm, poll, teach(learnt, ballots)))
+        frames.append(_judged(arm, poll, teach(learnt, ballots), selector.by_cluster))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -109,11 +123,26 @@ def _numbers(blocks: Sequence[str], poll: Poll, content, systems: Sequence[str])
     return features.join(*(content if block == "content" else made[block](poll.ballots) for block in blocks))
 
 
-def _judged(arm: str, poll: Poll, judge: selector.Judge) -> pd.DataFrame:
-    chosen = selector.select(poll.ballots, judge)
-    right = [truth[choice.index] for truth, choice in zip(poll.correct, chosen, strict=True)]
-    counts = {"agreed": [choice.agreed for choice in chosen], "asked": [choice.asked for choice in chosen]}
-    return _frame(arm, poll, right).assign(pairwise=selector.pairwise(poll.ballots, poll.correct, judge), **counts)
+def _judged(arm: str, poll: Poll, judge: selector.Judge, speakers: selector.Speakers = selector.by_text):
+    """The tournament where it matters: on the mixed questions. On the others every choice is equally right."""
+    inside = np.array([votes.mixed(truth) for truth in poll.correct])
+    part = _subset(poll, inside)
+    asks = selector.asks_of(part.ballots, speakers)
+    at = np.flatnonzero(inside).tolist()
+    said = judge([ask._replace(ballot=at[ask.ballot]) for ask in asks]) if asks else ()
+    kept = dict(zip(asks, said, strict=True))
+
+    def again(asked):
+        return np.array([kept[ask] for ask in asked])
+
+    chosen = iter(selector.select(part.ballots, again, speakers))
+    rates = iter(selector.pairwise(part.ballots, part.correct, again, speakers))
+    rows = []
+    for truth, matters in zip(poll.correct, inside, strict=True):
+        choice = next(chosen) if matters else selector.Choice(0, truth, 0, 0)
+        rows.append((truth[choice.index], next(rates) if matters else np.nan, choice.agreed, choice.asked))
+    right, pairwise, agreed, asked = zip(*rows, strict=True)
+    return _frame(arm, poll, right).assign(pairwise=pairwise, agreed=agreed, asked=asked)
 
 
 def _frame(arm: str, poll: Poll, right: Sequence) -> pd.DataFrame:
@@ -173,6 +202,30 @@ def claim(scores: pd.DataFrame, text: str, arm: str, other: str, *, only_mixed: 
     test = f"share right of {arm} minus {other}, {len(gap)} {'mixed ' if only_mixed else ''}questions"
     said, floor = metrics.verdict(interval, direction="higher"), metrics.detectable_effect(gap)
     return runs.claim(text, test, interval, said, floor)
+
+
+def claims(scores: pd.DataFrame, *, seed: int) -> list[dict]:
+    """The rows of the claims table: the selector, and the ablation that sees votes, against the two baselines."""
+    arms = {
+        MAIN: "a selector trained on other databases beats",
+        "selector that sees votes": "a selector that is also told the vote counts beats",
+    }
+    there = [other for other in (MAJORITY, SINGLE) if other in set(scores["arm"])]
+    return [claim(scores, f"{text} {other}", arm, other, only_mixed=only, seed=seed)
+            for arm, text in arms.items() for other in there for only in (True, False)]  # fmt: skip
+
+
+def as_metrics(scores: pd.DataFrame, poll: Poll, *, seed: int) -> dict:
+    """Tables as nested plain numbers, without what is undefined."""
+    arms = {row.pop("arm"): {k: v for k, v in row.items() if pd.notna(v)}
+            for row in table(scores, seed=seed).to_dict("records")}  # fmt: skip
+    shown = [arm for arm in (MAJORITY, SINGLE, *BLOCKS) if arm in arms]
+    problems = problem_counts(poll)
+    return {
+        "arms": arms,
+        "by_database": by_database(scores, shown).to_dict("index"),
+        "problems": dict(zip(problems["what"], problems["count"].tolist(), strict=True)),
+    }
 
 
 def problem_counts(poll: Poll) -> pd.DataFrame:

@@ -20,29 +20,32 @@ from prefcore.methods.chase_sql.votes import Ballot, sizes
 
 Embed = Callable[[Sequence[str]], np.ndarray]  # texts -> unit vectors [n, H]
 
-CUES = {  # cue in the question -> the operation that it calls for
-    "how many|number of|count of": "count",
-    "total|sum": "sum",
-    "average|mean": "average",
-    "minimum|smallest|lowest|least|youngest|shortest|earliest|fewest|minimal": "minimum",
-    "maximum|largest|highest|most|oldest|longest|biggest|greatest|latest|maximal|top|best": "maximum",
-    "different|distinct|unique|various|differently": "distinct",
-    "each|every|per|for all|by": "group",
-    "alphabetical|order|ordered|sort|sorted|ascending|rank|increasing": "ascending",
-    "descending|decreasing|most|largest|highest|oldest|top|reverse|latest|greatest|longest": "descending",
-    "not|without|never|no|neither|except|excluding|don|doesn|didn|other than|nor|exclude": "not",
-    "both|also|as well as": "intersect",
-    "or|either": "or",
-    "more than|greater|above|over|at least|older|larger|higher|after|exceeds|bigger|longer": "above",
-    "less than|below|under|fewer|younger|at most|smaller|before|lower|shorter": "below",
-    "between|from": "between",
-    "contain|contains|start|starts|begin|begins|end|ends|letter|word|substring|include|includes|like": "like",
-    "percentage|percent|ratio|proportion|rate|share": "divide",
-    "difference|gap": "subtract",
-    "most|least|fewest|top|first|highest|lowest|oldest|youngest|largest|smallest|longest|shortest": "limit",
-    "at least|more than|fewer than|less than|exactly|only": "having",
-}
-ALSO = ("nested", "join", "except", "in", "union", "cast", "case", "null", "equal", "group", "limit", "order")
+NEGATION = "not|without|never|no|neither|except|excluding|don|doesn|didn|other than|nor|exclude"
+CUES = (  # operation, and cues in the question that call for it
+    ("count", "how many|number of|count of"),
+    ("sum", "total|sum"),
+    ("average", "average|mean"),
+    ("minimum", "minimum|smallest|lowest|least|youngest|shortest|earliest|fewest|minimal"),
+    ("maximum", "maximum|largest|highest|most|oldest|longest|biggest|greatest|latest|maximal|top|best"),
+    ("distinct", "different|distinct|unique|various|differently"),
+    ("group", "each|every|per|for all|by"),
+    ("ascending", "alphabetical|order|ordered|sort|sorted|ascending|rank|increasing"),
+    ("descending", "descending|decreasing|most|largest|highest|oldest|top|reverse|latest|greatest|longest"),
+    ("not", NEGATION),
+    ("unequal", NEGATION),
+    ("except", NEGATION),
+    ("intersect", "both|also|as well as"),
+    ("or", "or|either"),
+    ("above", "more than|greater|above|over|at least|older|larger|higher|after|exceeds|bigger|longer"),
+    ("below", "less than|below|under|fewer|younger|at most|smaller|before|lower|shorter"),
+    ("between", "between|from"),
+    ("like", "contain|contains|start|starts|begin|begins|end|ends|letter|word|substring|include|includes|like"),
+    ("divide", "percentage|percent|ratio|proportion|rate|share"),
+    ("subtract", "difference|gap"),
+    ("limit", "most|least|fewest|top|first|highest|lowest|oldest|youngest|largest|smallest|longest|shortest"),
+    ("having", "at least|more than|fewer than|less than|exactly|only"),
+)
+ALSO = ("nested", "join", "in", "union", "cast", "case", "null", "equal", "group", "limit", "order")
 SINGLE = r"^(?:how many|what is|which \w+ (?:is|has)|who is|find the (?:number|average|total))"
 STOP = frozenset(
     """a an the of in on at to for from by with and or is are was were be been do does did have has had what which who
@@ -158,11 +161,11 @@ def _selected(one: Sketch, question: str) -> dict[str, float]:
 def _operations(one: Sketch, question: str) -> dict[str, float]:
     """Each operation where its cue is in the question, and where it is not."""
     low, out = question.lower(), {}
-    for words, operation in CUES.items():
+    for operation, words in CUES:
         called = bool(re.search(rf"\b(?:{words})\b", low))
         does = min(one.operations.get(operation, 0), 2)
-        out[f"{operation}, called for by {words.split('|')[0]}"] = float(does * called)
-        out[f"{operation}, not called for by {words.split('|')[0]}"] = float(does * (not called))
+        out[f"{operation}, called for"] = float(does * called)
+        out[f"{operation}, not called for"] = float(does * (not called))
     counts: Mapping[str, int] = one.operations | {
         "order": one.operations.get("ascending", 0) + one.operations.get("descending", 0)
     }
@@ -180,6 +183,8 @@ def _shape(ballot: Ballot, i: int, one: Sketch) -> dict[str, float]:
     return {
         "log length": math.log(1 + len(ballot.sqls[i])),
         "tables": float(len(one.tables)),
+        "idle tables": float(min(one.idle, 3)),
+        "texts in no cell": float(min(ballot.absent[i], 3)),
         "unreadable": float(not one.readable),
         "columns": float(min(width, 6)),
         "columns off": float(min(abs(width - wanted), 4)),

@@ -4,11 +4,12 @@ Trained and asked through the shared engine: the two verdicts are the completion
 cross-entropy (`judge.verdict_loss`), which is that of the next token among the two.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 
-from prefcore import collate, judge, reference
+from prefcore import collate, experiment, judge, models, pipeline, reference
 from prefcore.methods.chase_sql import database
 from prefcore.methods.chase_sql.selector import Ask, Judge
 from prefcore.methods.chase_sql.union import render, union_schema
@@ -53,6 +54,22 @@ def examples(
         columns = {} if labels is None else {"share_0": float(labels[i])}
         out.append(Example(f"{ballots[ask.ballot].id}:{i}", tuple(ids), verdicts, columns))
     return out
+
+
+def teach(
+    ballots: Sequence[Ballot], asks: Sequence[Ask], labels: np.ndarray, p: Mapping, *, arm: str, seed: int
+) -> tuple[object, object, pd.DataFrame]:
+    """(policy with a trained adapter, its tokenizer, history) from pairs as `selector.training_pairs` gives them.
+
+    Of p: policy, device, dtype, threads, profile, lora_rank, lora_alpha, lora_layers, batch_size, epochs,
+    learning_rate.
+    """
+    tokenizer, policy = pipeline.load(p, p["policy"])
+    how = {"rank": p["lora_rank"], "alpha": p["lora_alpha"], "top_layers": p["lora_layers"]}
+    policy = models.add_lora(policy, **how, seed=seed)
+    plan = experiment.make_plan(examples(ballots, asks, tokenizer, labels), p, tokenizer, seed=seed)
+    history = experiment.train_arm(p, plan, judge.verdict_loss, policy, method="chase_sql", arm=arm, seed=seed)
+    return policy, tokenizer, history
 
 
 def verdict_judge(policy, tokenizer, ballots: Sequence[Ballot], *, whole_schema: bool = False) -> Judge:

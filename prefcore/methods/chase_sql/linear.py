@@ -80,7 +80,7 @@ def _gaps(tables: Sequence[np.ndarray], asks: Sequence[Ask]) -> np.ndarray:
 def _solve(gaps: np.ndarray, signs: np.ndarray, weight: np.ndarray, strength: float) -> np.ndarray:
     # Each pair is given from both sides: without an intercept the same fit, and both classes are always there.
     both, sides, weights = np.concatenate([gaps, -gaps]), np.concatenate([signs, -signs]), np.tile(weight / 2, 2)
-    model = LogisticRegression(C=strength, fit_intercept=False, tol=1e-8, max_iter=5000)
+    model = LogisticRegression(C=strength, fit_intercept=False, solver="newton-cholesky", tol=1e-8, max_iter=200)
     return model.fit(both, sides, sample_weight=weights).coef_[0].astype(np.float64)
 
 

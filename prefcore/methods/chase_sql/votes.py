@@ -13,6 +13,7 @@ from sqlglot.errors import SqlglotError
 from prefcore.candidates import Problem, Question, database_path
 from prefcore.methods.chase_sql import database
 from prefcore.methods.chase_sql.database import Column, Result, as_set
+from prefcore.methods.chase_sql.sketch import sketch
 
 FAILED = -1  # the cluster of all candidates that gave no result
 DIALECTS = ("mysql", "postgres", "tsql", "bigquery", "snowflake", "oracle")
@@ -22,7 +23,8 @@ class Ballot(NamedTuple):
     """A question with its candidates and their results: all that a selector may see, so the gold query is not here.
 
     clusters [n]: candidates with equal results have the same number, counted from 0 in the candidates' order; FAILED
-    for an error. `tables` is the schema of the database.
+    for an error. `tables` is the schema of the database. absent [n]: with how many texts a candidate compares a column
+    that are in no cell of it.
     """
 
     id: str
@@ -34,6 +36,7 @@ class Ballot(NamedTuple):
     sqls: tuple[str, ...]
     results: tuple[Result, ...]
     clusters: np.ndarray
+    absent: tuple[int, ...]
 
 
 class Poll(NamedTuple):
@@ -87,7 +90,25 @@ def count(question: Question, connection, tables: Mapping, view: Callable = as_s
     problems = [Problem(*where, system, f"candidate: {result.error}", result.detail + _dialect(sql, result))
                 for system, sql, result in zip(systems, sqls, results, strict=True) if result.error]  # fmt: skip
     texts = question.question, question.evidence
-    return Ballot(*where, *texts, tables, systems, sqls, results, clusters(results, view)), right, problems
+    missing = tuple(absent(sql, connection, tables) for sql in sqls)
+    return Ballot(*where, *texts, tables, systems, sqls, results, clusters(results, view), missing), right, problems
+
+
+def absent(sql: str, connection, tables: Mapping[str, Sequence[Column]]) -> int:
+    """How many of the texts that a query compares a column with are in no cell of a column of that name, in any table
+    that it names; 0 for a query that cannot be read."""
+    one, missing = sketch(sql), 0
+    for name, text in one.compared:
+        places = [(table, c.name) for table, columns in tables.items() if table.lower() in one.tables
+                  for c in columns if c.name.lower() == name]  # fmt: skip
+        missing += bool(places) and not any(_holds(connection, *place, text) for place in places)
+    return missing
+
+
+def _holds(connection, table: str, column: str, text: str) -> bool:
+    table, column = (name.replace('"', '""') for name in (table, column))
+    told = text.replace("'", "''")
+    return bool(database.execute(connection, f"""SELECT 1 FROM "{table}" WHERE "{column}" = '{told}' LIMIT 1""").rows)
 
 
 def clusters(results: Sequence[Result], view: Callable = as_set) -> np.ndarray:

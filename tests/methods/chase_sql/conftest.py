@@ -79,6 +79,6 @@ def ballot():
         sqls = tuple(sqls or (f"SELECT {'x' * i}{i}" for i in range(len(clusters))))
         results = tuple(Result((), (), "invalid SQL", "x") if c < 0 else Result(("c",), ((int(c),),)) for c in clusters)
         systems = tuple(f"s{i}" for i in range(len(clusters)))
-        return votes.Ballot("q", "d", "Which?", "", TABLES, systems, sqls, results, clusters)
+        return votes.Ballot("q", "d", "Which?", "", TABLES, systems, sqls, results, clusters, (0,) * len(clusters))
 
     return make

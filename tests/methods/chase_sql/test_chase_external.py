@@ -1,9 +1,12 @@
 """Folds by database, arms on real systems' candidates, and the same numbers every time."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from prefcore import runs
 from prefcore.methods.chase_sql import external, features, linear, votes
 from prefcore.methods.chase_sql.external import MAIN, MAJORITY, SINGLE
 
@@ -95,6 +98,43 @@ def test_the_tables_hold_every_arm_and_database(scores):
     assert table.loc[MAIN, "all low"] <= table.loc[MAIN, "all"] <= table.loc[MAIN, "all high"]
     by = external.by_database(scores, [MAJORITY, MAIN])
     assert list(by.index) == ["d0", "d1", "d2", "d3"] and by["questions"].tolist() == [5] * 4
+
+
+def test_a_question_on_which_all_are_right_or_all_wrong_is_not_asked_about(questions, databases, embed):
+    """The judge is asked about four candidates of the fifth kind of question only, and the others count as they are."""
+    sure = [q._replace(candidates=(q.candidates[2],) * 2 if q.id[1] == "0" else q.candidates[:2]) for q in questions]
+    some = [q if q.id[1] == "4" else other for q, other in zip(questions, sure, strict=True)]
+    part = votes.poll(some, databases)
+    asked = []
+
+    def teach(learnt, ballots):
+        def say(asks):
+            asked.extend(ballots[ask.ballot].id for ask in asks)
+            return np.full(len(asks), 0.5)
+
+        return say
+
+    found = external.cross_validate(part, embed, parts=2, per_question=2, seed=0, others={"coin": teach})
+    assert {id[1] for id in asked} == {"4"}
+    rows = found[(found["arm"] == "coin") & ~found["mixed"]]
+    expected = {f"d{d}/{d}{k}": float(k == 0) for d in range(4) for k in range(4)}
+    assert rows.set_index("id")["right"].to_dict() == expected
+
+
+def test_the_metrics_file_gets_plain_finite_numbers(scores, poll, tmp_path):
+    told = external.as_metrics(scores, poll, seed=0) | {"claims": external.claims(scores, seed=0)}
+    runs.write_metrics(told, "own", "chase_sql", tmp_path)
+    assert told["arms"][MAJORITY]["mixed"] == 0 and "pairwise" not in told["arms"][MAJORITY]
+    assert told["by_database"]["d1"][MAIN] >= 0.8 and told["problems"] == {"candidate: invalid SQL": 20}
+    assert len(told["claims"]) == 8 and {row["verdict"] for row in told["claims"]} <= set(runs.VERDICTS)
+
+
+def test_a_source_without_a_usable_question_is_refused_with_the_first_reason(tmp_path):
+    row = {"db_id": "none", "question": "?", "gold": "SELECT 1", "candidates": [{"system": "a", "sql": "SELECT 1"}]}
+    (tmp_path / "c.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "database").mkdir()
+    with pytest.raises(ValueError, match="no question is left of 1; the first: missing database"):
+        external.open_poll(str(tmp_path / "c.jsonl"))
 
 
 def test_problems_are_counted_by_kind(poll):

@@ -89,6 +89,21 @@ def test_it_learns_the_training_pairs_through_the_shared_trainer(poll, letters, 
     assert ((said > 0.5) == (labels > 0.5)).all()
 
 
+def test_an_adapter_of_any_policy_is_taught_the_same_way_twice(poll, toy_weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    p = smoke.COMMON | {"policy": str(toy_weights / "policy"), "dtype": "float32", "profile": "own", "lora_alpha": 4.0}
+    monkeypatch.setattr(language, "SCHEMA_TOKENS", 40)  # the toy model reads 256 tokens
+    monkeypatch.setattr(language, "SQL_TOKENS", 40)
+    monkeypatch.setattr(language, "RESULT_TOKENS", 20)
+    asks, labels = selector.training_pairs(poll.ballots[:4], poll.correct[:4], seed=0, per_question=1)
+    said = []
+    for arm in ("one", "two"):
+        policy, tokenizer, history = language.teach(poll.ballots, asks, labels, p, arm=arm, seed=0)
+        said.append(language.verdict_judge(policy, tokenizer, poll.ballots)(asks).tolist())
+        assert np.isfinite(history["loss"]).all()
+    assert said[0] == said[1]
+
+
 def test_its_verdicts_drive_the_tournament(poll, letters, reader):
     chosen = selector.select(poll.ballots[:3], language.verdict_judge(reader, letters, poll.ballots[:3]))
     assert len(chosen) == 3 and all(choice.points.sum() == 12 for choice in chosen)  # 4 x 3 ordered pairs

@@ -29,6 +29,23 @@ def test_the_same_text_is_asked_about_once_and_its_answer_counts_for_all_copies(
     assert (choice.agreed, choice.asked) == (1, 1)
 
 
+def test_one_speaker_for_each_cluster_asks_less_and_is_weighted_by_the_cluster(ballot):
+    """Speakers: the shortest of 0, 0, 1, 1, 2. The single one beats both pairs: 2 x 4; they draw: 1 + 2 x 1 each."""
+    one = ballot([0, 0, 1, 1, 2], ["SELECT aa", "SELECT a", "SELECT b", "SELECT bb", "SELECT c"])
+    assert selector.by_cluster(one) == [1, 1, 2, 2, 4]
+    assert len(selector.asks_of([one])) == 16 and len(selector.asks_of([one], selector.by_cluster)) == 6
+    said = {(1, 2): 0.5, (2, 1): 0.5, (4, 1): 0.9, (1, 4): 0.1, (4, 2): 0.9, (2, 4): 0.1}
+    (choice,) = selector.select(
+        [one], lambda asks: np.array([said[a.first, a.second] for a in asks]), selector.by_cluster)
+    assert choice.points.tolist() == [3, 3, 3, 3, 8] and choice.index == 4
+
+
+def test_speakers_are_the_same_whatever_the_order_of_the_candidates(ballot):
+    sqls = ["SELECT aa", "SELECT a", "SELECT b", "SELECT c"]
+    there, back = ballot([0, 0, 1, -1], sqls), ballot([-1, 1, 0, 0], sqls[::-1])
+    assert [sqls[i] for i in selector.by_cluster(there)] == [sqls[::-1][i] for i in selector.by_cluster(back)][::-1]
+
+
 def test_a_judge_that_is_swayed_by_the_order_is_seen(ballot):
     (choice,) = selector.select([ballot([0, 1])], lambda asks: np.array([0.9, 0.8]))
     assert (choice.agreed, choice.asked) == (0, 1) and choice.points.tolist() == [1, 1]

@@ -56,6 +56,17 @@ def test_negation_nesting_and_sets_are_seen():
     inner = "SELECT name FROM pet WHERE id NOT IN (SELECT pet FROM visit)"
     found = sketch(f"{inner} EXCEPT SELECT name FROM vet").operations
     assert (found["not"], found["in"], found["nested"], found["except"]) == (1, 1, 2, 1)
+    assert "unequal" not in found and sketch("SELECT 1 FROM pet WHERE id <> 2").operations == {"unequal": 1}
+
+
+@pytest.mark.parametrize("sql, idle", [
+    ("SELECT T1.name FROM pet AS T1 JOIN visit AS T2 ON T1.id = T2.pet", 1),
+    ("SELECT T1.name FROM pet AS T1 JOIN visit AS T2 ON T1.id = T2.pet WHERE T2.fee > 1", 0),
+    ("SELECT name FROM pet JOIN visit ON pet.id = visit.pet", 0),  # whose name?
+    ("SELECT pet.name FROM pet", 0),
+])  # fmt: skip
+def test_a_table_that_is_joined_for_nothing_is_idle(sql, idle):
+    assert sketch(sql).idle == idle
 
 
 def test_a_query_that_cannot_be_read_still_has_words():

@@ -4,9 +4,10 @@ import sqlite3
 from contextlib import closing
 
 import numpy as np
+import pytest
 
 from prefcore.candidates import Candidate, Question
-from prefcore.methods.chase_sql import votes
+from prefcore.methods.chase_sql import database, votes
 from prefcore.methods.chase_sql.database import Result, as_multiset
 from prefcore.methods.chase_sql.votes import FAILED
 
@@ -73,6 +74,21 @@ def test_what_cannot_be_used_is_told_and_the_rest_goes_on(databases, tmp_path):
     assert next(p for p in found.problems if p.system == "s0").detail.endswith("(reads as tsql)")
     with closing(sqlite3.connect(tmp_path / "good.sqlite")) as still:
         assert still.execute("SELECT count(*) FROM pet").fetchone() == (6,)
+
+
+@pytest.mark.parametrize("sql, missing", [
+    ("SELECT age FROM pet WHERE name = 'pet 1 of 0'", 0),
+    ("SELECT age FROM pet WHERE name = 'Pet 1 of 0'", 1),  # another case is another text
+    ("SELECT age FROM pet WHERE 'nobody' <> pet.name AND age = 3", 1),
+    ('SELECT age FROM pet WHERE name IN ("pet 1 of 0", "it\'s nobody", \'x"y\')', 2),
+    ("SELECT T2.day FROM pet AS T1 JOIN visit AS T2 ON T1.id = T2.pet WHERE T2.day = '2020-01-01'", 0),
+    ("SELECT name FROM pet WHERE name LIKE '%nobody%' OR age > 'a'", 0),  # no comparison for equality
+    ("SELECT name FROM pet WHERE strange = 'nobody'", 0),  # no such column: another error
+    ("SELEC name = 'nobody'", 0),
+])  # fmt: skip
+def test_texts_that_are_in_no_cell_are_counted(databases, sql, missing):
+    with closing(database.open_database(databases / "d0.sqlite")) as connection:
+        assert votes.absent(sql, connection, database.tables(databases / "d0.sqlite")) == missing
 
 
 def test_the_order_of_ballots_is_that_of_the_questions(questions, databases):
