@@ -12,6 +12,7 @@ import pandas as pd
 
 from prefcore import llm, metrics, pipeline, runs
 from prefcore.methods.chase_sql import (
+    database,
     external,
     features,
     generators,
@@ -27,6 +28,7 @@ from prefcore.methods.chase_sql.system import World
 from prefcore.methods.chase_sql.votes import Poll
 from prefcore.sql_layouts import STRATEGIES
 
+BOUNDS = (("oracle", "lower"), ("lower bound", "higher"))  # where draws are cooler
 RIDGE = 0.01  # of the ranker, as of the generators
 EXAMPLES = 24  # synthetic examples made for a question of which a language model sees the nearest
 
@@ -105,7 +107,10 @@ def _frame(arm: str, poll: Poll, right: Sequence) -> pd.DataFrame:
 
 
 def ablate(bench: Bench, asked: Sequence, **how) -> dict[str, Poll]:
-    """The test questions' polls with one part of the system left out; `how` as for `run`."""
+    """The test questions' polls with one part of the system left out; `how` as for `run`.
+
+    Beside them the same candidates when results are equal only with every row as often ("rows counted").
+    """
     blind = system.without_values(bench.world.problems)
     found = {
         "without values": run(bench, problems=blind, **how)[1],
@@ -114,7 +119,7 @@ def ablate(bench: Bench, asked: Sequence, **how) -> dict[str, Poll]:
     for name in bench.made:
         left = system.only(asked, lambda candidate, name=name: candidate.system != name)
         found[f"without {name}"] = votes.poll(left, bench.world.folder)
-    return found
+    return found | {"rows counted": votes.poll(asked, bench.world.folder, database.as_multiset)}
 
 
 # --- language models -------------------------------------------------------------------------------------------------
@@ -218,8 +223,7 @@ def claims(scores: pd.DataFrame, ablated: Mapping[str, pd.DataFrame], *, seed: i
             rows.append(difference(f"{name} the system is worse", right(frame, "selector"), right(scores, "selector"),
                                    f"execution accuracy of the selector {name} minus whole system",
                                    direction="lower", seed=seed))  # fmt: skip
-            continue
-        for arm, direction in (("oracle", "lower"), ("lower bound", "higher")):
+        for arm, direction in BOUNDS if name.startswith("temperature") else ():
             text = f"at a lower temperature the {'upper' if arm == 'oracle' else 'lower'} bound is {direction}"
             rows.append(difference(text, right(frame, arm), right(scores, arm),
                                    f"{arm} at {name} minus at the main one", direction=direction, seed=seed))
