@@ -74,6 +74,13 @@ def test_a_list_of_functions_gets_names_with_confidences_and_a_score_where_truth
     assert capsys.readouterr().out == said
 
 
+def test_functions_of_one_file_that_call_each_other_are_linked(here):
+    rows = [{"function": r.function, "code": r.code, "binary": r.binary} for r in smoke.make_functions()[:6]]
+    items = apply.read_functions(functions_file(*rows), {"functions": 9}).items
+    assert items[0].calls == {"f1": items[1].key} and items[3].calls == {"f1": items[0].key}
+    assert items[4].calls == {"f1": items[5].key}  # of another binary, whose addresses are the same
+
+
 def test_rows_that_cannot_be_used_are_named_and_the_rest_goes_on(here, capsys):
     named = {"function": "f", "code": "int f(){}", "names": [1]}
     bad = [{"function": "f"}, {"function": "f", "code": "x = 1"}, named, "{"]

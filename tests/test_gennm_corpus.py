@@ -196,6 +196,16 @@ def test_hints_hold_predictions_only_and_a_function_without_any_gives_none(ledge
     assert found["delegate"] == ["calls int scan(char *a0, int a1)", "calls int rate(int a0, unsigned int a1)"]
 
 
+def test_a_callee_that_knows_too_little_of_itself_gives_no_hint(ledger):
+    """The gate of the released code: delegate's two callees are nameless, so whoever calls it hears nothing of it."""
+    delegate = ledger["delegate"]
+    caller = Item("ledger.O0:x", "p", "b", "x", "int f0(int a0)\n{\n return f1(a0);\n}", {}, {"f1": delegate.key}, {})
+    names = {delegate.key: {"f0": "rate_text"}, caller.key: {"f0": "main"}}
+    assert callgraph.all_hints([caller, delegate], names)[0] == []
+    names |= {key: {"f0": "known"} for key in delegate.calls.values()}
+    assert callgraph.all_hints([caller, delegate], names)[0] == ["calls int rate_text(char *a0, int a1)"]
+
+
 def test_a_call_expression_ends_at_its_own_parenthesis_and_a_definition_is_no_call():
     code = "int f1(int a0)\n{\n v0 = f1(g(a0, (1)), h()) + 2; f12(3);\n}"
     assert list(callgraph.call_sites(code, "f1")) == ["f1(g(a0, (1)), h())"]

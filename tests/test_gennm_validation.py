@@ -123,6 +123,12 @@ def test_a_variable_that_nothing_reached_keeps_its_last_name_and_so_does_the_fun
     assert last["f"]["a0"] == "tree"  # what was given is not changed
 
 
+def test_a_name_that_only_an_earlier_round_gave_is_kept():
+    functions = [item("f", "void f0(int a0)\n{\n}")]
+    out = validation.validate([{"f": {"a0": "size"}}, {"f": {}}], functions, embed)
+    assert out == {"f": {"a0": "size"}}
+
+
 def test_validation_without_flows_is_the_last_round():
     names = {"f": {"a0": "tree"}}
     assert validation.validate([{"f": {"a0": "size"}}, names], [item("f", "void f0(int a0)\n{\n}")], embed) == names

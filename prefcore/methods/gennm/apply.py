@@ -110,7 +110,17 @@ def read_functions(path: str, values: Mapping) -> Read:
             notes.append(str(error))
     if len(items) > values["functions"]:
         notes.append(f"{len(items)} functions, the first {values['functions']} are read (`functions`)")
-    return Read(items[: values["functions"]], {}, notes)
+    return Read(link(items[: values["functions"]]), {}, notes)
+
+
+def link(items: list[Item]) -> list[Item]:
+    """The functions with `calls` filled in: an identifier that another function of the same binary is defined as."""
+    own = {(item.binary, name): item.key for item in items for name, place in item.renamed.items() if place == "f0"}
+    return [
+        item._replace(calls={place: own[item.binary, name] for name, place in item.renamed.items()
+                             if place[0] == "f" and place != "f0" and (item.binary, name) in own})
+        for item in items
+    ]  # fmt: skip
 
 
 def checked(row) -> Item:

@@ -66,7 +66,7 @@ def hints(item: Item, items: Mapping[str, Item], called_by: Mapping, names: Name
     """Lines of context: first lines of callees, then call expressions of callers, with the names known of them."""
     out = []
     for key in dict.fromkeys(item.calls.values()):
-        if key in items and key != item.key and names.get(key):
+        if key in items and key != item.key and names.get(key) and informed(items[key], names):
             out.append("calls " + rename(signature(items[key]), told(items[key], names))[:LONGEST])
     sites = []
     for caller, placeholder in called_by.get(item.key, []):

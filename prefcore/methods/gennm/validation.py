@@ -155,12 +155,15 @@ def vote(candidates: Sequence[str], correlated: Sequence[str], embed: Callable) 
 
 
 def validate(rounds: Sequence[Mapping[str, Mapping[str, str]]], items: Sequence[Item], embed: Callable) -> dict:
-    """Key of a function -> placeholder -> name: the last round's names, replaced where a vote says so.
+    """Key of a function -> placeholder -> name: the names last given, replaced where a vote says so.
 
     rounds: names after each round of propagation, as callgraph.propagate gives them. A variable that no other name
     reached keeps its last name, and so does the function's own name.
     """
-    last = rounds[-1]
+    last: dict[str, dict[str, str]] = {}
+    for found in rounds:
+        for key, given in found.items():
+            last[key] = last.get(key, {}) | given
     names = {(key, id): name for key, found in last.items() for id, name in found.items() if id != "f0"}
     arrived = reach(names, flows(items)[0])
     out = {key: dict(found) for key, found in last.items()}
