@@ -54,8 +54,8 @@ SIZES = {
     "pairs": 32, "validation_pairs": 12, "test_pairs": 24, "taught_pairs": 8, "asked_pairs": 2, "sft_pairs": 4,
     "pool_texts": [64, 24, 24], "criteria_pairs": [120, 24, 32], "planted_pairs": [240, 24], "budgets": [2, 4],
     "world_texts": 64, "planted_choices": 2000, "silhouette_sample": 60, "basis_sizes": [1, 2, 3],
-    "train_questions": 2, "test_questions": 1, "queries": 2, "temperatures": [0.5], "lm_train_questions": 1, "lm_test_questions": 1,
-    "lm_samples": 1, "verdict_pairs": 4, "verdict_questions": 1,
+    "train_questions": 2, "test_questions": 1, "queries": 2, "temperatures": [0.5], "lm_train_questions": 1,
+    "lm_test_questions": 1, "lm_samples": 1, "verdict_pairs": 4, "verdict_questions": 1,
     "extraction_sample": 3, "subsets": 2, "subset_pairs": 6, "samples": 6, "resamples": 20,
 }  # fmt: skip
 DOMAIN_TEXTS = {"train": 16, "validation": 6, "test": 6}  # in each of the four domains

@@ -111,7 +111,7 @@ def final_sql(answer: str) -> str:
     Empty where there is none.
     """
     marked = answer.rpartition(FINAL)[2] if FINAL in answer else ""
-    blocks = re.findall(r"```(?:sql|sqlite)?\s*(.*?)```", marked or answer, re.DOTALL | re.IGNORECASE)
+    blocks = re.findall(r"```(?:sqlite|sql)?\s*(.*?)```", marked or answer, re.DOTALL | re.IGNORECASE)
     plain = re.search(r"\b(?:SELECT|WITH)\b.*", answer, re.DOTALL | re.IGNORECASE)
     text = blocks[-1] if blocks else marked.strip().split("\n")[0] if marked.strip() else plain[0] if plain else ""
     return text.strip().rstrip(";").strip()

@@ -208,7 +208,8 @@ def _fill(query: Query, form: int, phrases: Phrases, habits: list[int]) -> str:
         return phrases.columns.get((c.table, c.name), spell(c.name)) if c else ""
 
     def conditions(part, habit):
-        return " and ".join(_condition(c, column(c.column), phrases, habit + i) for i, c in enumerate(part))
+        ways = [habit + i if form else 0 for i in range(len(part))]
+        return " and ".join(_condition(c, column(c.column), phrases, w) for c, w in zip(part, ways, strict=True))
 
     words = {"table": table(query.table), "tables": plural(table(query.table))}
     if query.link:
