@@ -5,14 +5,14 @@ pairwise, agreed, asked; external.table tells of it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from prefcore import collate, judge, llm, metrics, models, runs, train
+from prefcore import llm, metrics, pipeline, runs
 from prefcore.methods.chase_sql import (
+    database,
     external,
     features,
     generators,
@@ -28,8 +28,9 @@ from prefcore.methods.chase_sql.system import World
 from prefcore.methods.chase_sql.votes import Poll
 from prefcore.sql_layouts import STRATEGIES
 
+BOUNDS = (("oracle", "lower"), ("lower bound", "higher"))  # where draws are cooler
 RIDGE = 0.01  # of the ranker, as of the generators
-EXAMPLES = 24  # synthetic examples made for a question of which a language model sees the nearest
+EXAMPLES = 16  # synthetic examples made for a question of which a language model sees the nearest
 
 
 class Bench(NamedTuple):
@@ -85,14 +86,14 @@ def ranked(poll: Poll, scores: Sequence[np.ndarray], arm: str = "ranker") -> pd.
     return _frame(arm, poll, [truth[int(np.argmax(s))] for truth, s in zip(poll.correct, low, strict=True)])
 
 
-def judged(poll: Poll, judges: Mapping[str, selector.Judge]) -> pd.DataFrame:
-    """The tournament with each of the judges."""
+def judged(poll: Poll, judges: Mapping[str, selector.Judge], speakers: Callable = selector.by_text) -> pd.DataFrame:
+    """The tournament with each of the judges; `speakers` as in selector.select."""
     frames = []
     for arm, one in judges.items():
-        chosen = selector.select(poll.ballots, one)
+        chosen = selector.select(poll.ballots, one, speakers)
         right = [truth[choice.index] for truth, choice in zip(poll.correct, chosen, strict=True)]
         frames.append(_frame(arm, poll, right).assign(
-            pairwise=selector.pairwise(poll.ballots, poll.correct, one),
+            pairwise=selector.pairwise(poll.ballots, poll.correct, one, speakers),
             agreed=[choice.agreed for choice in chosen], asked=[choice.asked for choice in chosen],
         ))  # fmt: skip
     return pd.concat(frames, ignore_index=True)
@@ -106,7 +107,10 @@ def _frame(arm: str, poll: Poll, right: Sequence) -> pd.DataFrame:
 
 
 def ablate(bench: Bench, asked: Sequence, **how) -> dict[str, Poll]:
-    """The test questions' polls with one part of the system left out; `how` as for `run`."""
+    """The test questions' polls with one part of the system left out; `how` as for `run`.
+
+    Beside them the same candidates when results are equal only with every row as often ("rows counted").
+    """
     blind = system.without_values(bench.world.problems)
     found = {
         "without values": run(bench, problems=blind, **how)[1],
@@ -115,7 +119,7 @@ def ablate(bench: Bench, asked: Sequence, **how) -> dict[str, Poll]:
     for name in bench.made:
         left = system.only(asked, lambda candidate, name=name: candidate.system != name)
         found[f"without {name}"] = votes.poll(left, bench.world.folder)
-    return found
+    return found | {"rows counted": votes.poll(asked, bench.world.folder, database.as_multiset)}
 
 
 # --- language models -------------------------------------------------------------------------------------------------
@@ -163,28 +167,23 @@ def taught_verdicts(bench: Bench, poll: Poll, some: Sequence[int], asks: Sequenc
     """(frame, history): a language model with an adapter taught to choose, on the ballots `some` of a poll.
 
     Arms: before it is taught (untuned), after it (selector), and after it with the full schema in the prompt; beside
-    them votes and bounds on the same questions.
+    them votes and bounds on the same questions. One query speaks for each cluster, as the model is slow.
     """
     part = Poll([poll.ballots[i] for i in some], [poll.correct[i] for i in some], [])
-    device = models.choose_device(p["device"], p["threads"])
-    tokenizer, policy = models.load_policy(p["policy"], device=device, dtype=p["dtype"])
-    policy = models.add_lora(
-        policy, rank=p["lora_rank"], alpha=p["lora_alpha"], top_layers=p["lora_layers"], seed=p["seed"]
-    )
+
+    def ask(policy, tokenizer, **how):
+        return language.verdict_judge(policy, tokenizer, part.ballots, **how)
+
+    how = {"arm": "verdicts", "seed": p["seed"]}
     frames = [without_judge(part, bench.single)]
-    frames.append(judged(part, {"untuned": language.verdict_judge(policy, tokenizer, part.ballots)}))
-    rows = language.examples(bench.learnt.ballots, asks, tokenizer, labels)
-    plan = collate.make_plan(rows, batch_size=p["batch_size"], epochs=1, seed=p["seed"], pad_id=tokenizer.pad_token_id)
-    history = train.fit(
-        policy, plan, judge.verdict_loss, learning_rate=p["verdict_rate"], seed=p["seed"], label="verdicts",
-        checkpoints=Path(".checkpoints") / p["profile"] / "chase_sql" / "verdicts",
-    )  # fmt: skip
+    frames.append(judged(part, {"untuned": ask(*reversed(pipeline.load(p, p["policy"])))}, selector.by_cluster))
+    policy, tokenizer, history = language.teach(bench.learnt.ballots, asks, labels, p, **how)
     judges = {
-        "selector": language.verdict_judge(policy, tokenizer, part.ballots),
-        "selector, full schema": language.verdict_judge(policy, tokenizer, part.ballots, whole_schema=True),
+        "selector": ask(policy, tokenizer),
+        "selector, full schema": ask(policy, tokenizer, whole_schema=True),
     }
-    frames.append(judged(part, judges))
-    return pd.concat(frames, ignore_index=True), history.assign(arm="verdicts")[["step", "loss", "arm"]]
+    frames.append(judged(part, judges, selector.by_cluster))
+    return pd.concat(frames, ignore_index=True), history[["step", "loss", "arm"]]
 
 
 # --- what the rows say -----------------------------------------------------------------------------------------------
@@ -224,8 +223,7 @@ def claims(scores: pd.DataFrame, ablated: Mapping[str, pd.DataFrame], *, seed: i
             rows.append(difference(f"{name} the system is worse", right(frame, "selector"), right(scores, "selector"),
                                    f"execution accuracy of the selector {name} minus whole system",
                                    direction="lower", seed=seed))  # fmt: skip
-            continue
-        for arm, direction in (("oracle", "lower"), ("lower bound", "higher")):
+        for arm, direction in BOUNDS if name.startswith("temperature") else ():
             text = f"at a lower temperature the {'upper' if arm == 'oracle' else 'lower'} bound is {direction}"
             rows.append(difference(text, right(frame, arm), right(scores, arm),
                                    f"{arm} at {name} minus at the main one", direction=direction, seed=seed))
