@@ -213,8 +213,6 @@ def _run(given) -> None:
             if name not in values:
                 raise ValueError(f"{given.method} reads no databases: leave out --{name.replace('_', '-')}")
             values[name] = told
-    if "databases" in values:
-        _check_databases(values)
     if "drop_bad" in values:
         values["drop_bad"] = given.drop_bad
     elif given.drop_bad:
@@ -224,6 +222,8 @@ def _run(given) -> None:
         print(f"{len(records)} usable rows, {len(problems)} left out{': ' + str(problems[0]) if problems else ''}")
     else:
         READERS.get(given.method, datasets.read)(given.data)  # bad input stops here, before any training
+    if "databases" in values:
+        _check_databases(values)
     folder = Path("runs/own") / given.method
     notebooks.execute(path, folder / "notebook.ipynb", values)
     notebooks.export_html(folder / "notebook.ipynb", folder / "notebook.html")

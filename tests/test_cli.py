@@ -108,6 +108,43 @@ def test_bad_rows_can_be_left_out(toy_world, monkeypatch, capsys):
     assert "2 usable rows, 1 left out: own.jsonl:2: field 'chosen': is empty" in said
 
 
+ASKED = {
+    "db_id": "pets", "question": "How many?", "gold": "SELECT 1", "candidates": [{"system": "one", "sql": "SELECT 1"}],
+}  # fmt: skip
+
+
+def test_questions_need_their_databases_before_anything_is_run(fails):
+    Path("own.jsonl").write_bytes(lines(ASKED))
+    assert "database: no such folder of databases; name one with --databases" in fails(
+        "run", "chase_sql", "--data", "own.jsonl")
+    assert "elsewhere: no such folder" in fails("run", "chase_sql", "--data", "own.jsonl", "--databases", "elsewhere")
+    Path("database").mkdir()
+    ready = ("run", "chase_sql", "--data", "own.jsonl")
+    assert "--eval-databases without --eval-data" in fails(*ready, "--eval-databases", "database")
+    assert "other.jsonl: no such file" in fails(*ready, "--eval-data", "other.jsonl")
+    Path("bad.jsonl").write_bytes(lines({"question": "?"}))
+    assert "bad.jsonl: no question that can be read" in fails("run", "chase_sql", "--data", "bad.jsonl")
+
+
+def test_a_method_without_databases_takes_none(fails):
+    Path("own.jsonl").write_bytes(lines(GOOD))
+    assert fails("run", "dpo", "--data", "own.jsonl", "--eval-data", "own.jsonl") == (
+        "error: dpo reads no databases: leave out --eval-data")
+
+
+def test_candidates_and_databases_reach_the_notebook(toy_world, monkeypatch):
+    started = []
+    monkeypatch.setattr(notebooks, "execute", lambda path, output, values: started.append(values))
+    monkeypatch.setattr(notebooks, "export_html", lambda *_: None)
+    Path("own.jsonl").write_bytes(lines(ASKED))
+    Path("here").mkdir()
+    named = ("--databases", "here", "--eval-data", "own.jsonl", "--eval-databases", "here", "--set", "folds=3")
+    assert main(["run", "chase_sql", "--data", "own.jsonl", *named]) == 0
+    told = {name: started[0][name] for name in ("data", "databases", "eval_data", "eval_databases", "folds", "profile")}
+    assert told == {"data": "own.jsonl", "databases": "here", "eval_data": "own.jsonl", "eval_databases": "here",
+                    "folds": 3, "profile": "own"}  # fmt: skip
+
+
 def test_a_command_of_its_own_says_the_same_line(toy_world):
     Path("own.jsonl").write_bytes(lines(GOOD, GOOD | {"rejected": " c"}))
     command = [sys.executable, "-m", "prefcore", "run", "dpo", "--data", "own.jsonl"]

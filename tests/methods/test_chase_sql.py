@@ -40,7 +40,7 @@ def words_as_vectors(texts):
 @pytest.fixture(scope="module")
 def build(tmp_path_factory):
     folder = tmp_path_factory.mktemp("build")
-    sizes = {"train": 5, "dev": 1, "test": 3}
+    sizes = {"train": 3, "dev": 1, "test": 2}
     sql_world.build({"seed": 1, "sql_rows": 12, "sql_questions": sizes, "sql_lessons": 0}, folder)
     return folder / "sql_world"
 

@@ -30,7 +30,7 @@ from prefcore.sql_layouts import STRATEGIES
 
 BOUNDS = (("oracle", "lower"), ("lower bound", "higher"))  # where draws are cooler
 RIDGE = 0.01  # of the ranker, as of the generators
-EXAMPLES = 24  # synthetic examples made for a question of which a language model sees the nearest
+EXAMPLES = 16  # synthetic examples made for a question of which a language model sees the nearest
 
 
 class Bench(NamedTuple):

@@ -14,9 +14,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-STEPS = 50_000_000  # of SQLite's virtual machine, about a second of work
+STEPS = 200_000_000  # of SQLite's virtual machine, a few seconds of work
 CHECK = 100  # steps between two looks at the limits; one step on the longest texts can take 0.1 s
-SECONDS = 60.0  # the backstop, far above what STEPS take
+SECONDS = 120.0  # the backstop, far above what STEPS take
 HEAP = 256 * 2**20  # bytes that SQLite may hold, in this whole process
 RESULT = 64 * 2**20  # bytes of a result, roughly
 ERRORS = {

@@ -74,10 +74,9 @@ def list_options(problem: Problem, taught: Taught, embed: Callable) -> Options:
     slots = {table: _slots(problem, table, fit, readings) for table in problem.schema.tables}
     counts = [int(n) for n, ways in readings.items() if "" in ways and n == int(n) and 0 < n <= 100] or [1]
     found = list(sql_forms.enumerate_queries(problem.schema, slots, counts))
-    sure = {c.value for c in problem.values[:1]} | set(readings)
     said = taught.shapes(problem.question)
     likely = {shape: float(np.log(said.get(shape, 0.0) + 1e-3)) for shape in sql_forms.FAMILY}
-    parts = [[*_parts(query, fit, readings, hows, sure), likely[query.shape]] for query in found]
+    parts = [[*_parts(query, fit, readings, hows, problem.values[:1]), likely[query.shape]] for query in found]
     parts = np.array(parts).reshape(len(found), len(PARTS))
     rough = parts @ ROUGH
     kept: dict[tuple, list[int]] = {}
@@ -126,21 +125,25 @@ def _slots(problem: Problem, table: str, fit: Mapping, readings: Mapping) -> Slo
     return Slots(tuple(best[:COLUMNS]), tuple(numbers), tuple(groups), tuple(conditions))
 
 
-PARTS = ("table", "shown", "number", "how", "column", "operator", "conditions", "unused", "linked", "shape")
-ROUGH = np.array([1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.0, -0.7, 0.0, 0.0])  # before anything is learnt
+PARTS = ("table", "shown", "number", "how", "column", "operator", "conditions", "left", "unmeant", "linked", "shape")
+ROUGH = np.array([1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.0, -0.7, -0.7, 0.0, 0.0])  # before anything is learnt
 
 
-def _parts(query: Query, fit: Mapping, readings: Mapping, hows: Mapping, sure: set) -> list[float]:
-    """PARTS of a query but the last: mean fit of what it names, how many conditions, how much is left unused."""
+def _parts(query: Query, fit: Mapping, readings: Mapping, hows: Mapping, sure: Sequence) -> list[float]:
+    """PARTS of a query but the last: mean fit of what it names, how many conditions, how much is left unused.
+
+    left: numbers of the question that it does not use; unmeant: whether it lacks the likeliest retrieved value.
+    """
     conditions = (*query.where, *query.other)
     tables = [query.link.child, query.link.parent] if query.link else [query.table]
     read = [readings.get(c.value, {}).get(c.operator, 0.0) for c in conditions if c.column.numeric]
     read += [readings.get(float(query.n), {}).get("", 0.0)] if query.n else []
-    left = sure - {c.value for c in conditions} - ({float(query.n)} if query.n else set())
+    left = set(readings) - {c.value for c in conditions} - ({float(query.n)} if query.n else set())
     return [
         _mean([fit[table] for table in tables]), fit.get(query.shown, 0.5), fit.get(query.number, 0.5),
         hows[query.how] if query.how else 0.5, _mean([fit[c.column] for c in conditions]), _mean(read),
-        float(len(conditions)), float(len(left)), float(query.link is not None),
+        float(len(conditions)), float(len(left)), float(bool(sure) and sure[0] not in conditions),
+        float(query.link is not None),
     ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from prefcore import candidates, metrics, runs
+from prefcore.candidates import Problem
 from prefcore.methods.chase_sql import features, linear, selector, votes
 from prefcore.methods.chase_sql.votes import Poll
 
@@ -67,12 +68,28 @@ def transfer(
     train: Poll, test: Poll, embed: features.Embed, *, per_question: int, seed: int,
     others: Mapping[str, Teach] | None = None,
 ) -> pd.DataFrame:
-    """A selector of all of `train` on the questions of `test`; ValueError where a database is on both sides."""
-    both = sorted({ballot.db_id for ballot in train.ballots} & {ballot.db_id for ballot in test.ballots})
-    if both:
-        raise ValueError(f"{', '.join(both)}: databases that the selector was trained on; leave them out of the test")
+    """A selector of all of `train` on the questions of `test`, which are `apart` from it."""
     sides = [(poll, features.describe(poll.ballots, embed)) for poll in (train, test)]
     return evaluate(*sides, per_question=per_question, seed=seed, others=others).assign(fold=0)
+
+
+def apart(test: Poll, train: Poll) -> Poll:
+    """`test` without the questions on databases of `train`, which are among its problems. ValueError if none is left.
+
+    A database is known by its name and, where that differs, by its schema.
+    """
+    names = {ballot.db_id for ballot in train.ballots}
+    schemas = {_schema(ballot) for ballot in train.ballots}
+    seen = np.array([ballot.db_id in names or _schema(ballot) in schemas for ballot in test.ballots])
+    if seen.all():
+        raise ValueError("all questions of the evaluation are on databases that the selector was trained on")
+    told = [Problem(test.ballots[i].id, test.ballots[i].db_id, "", "a database of the training side", "")
+            for i in np.flatnonzero(seen)]  # fmt: skip
+    return _subset(test, ~seen)._replace(problems=test.problems + told)
+
+
+def _schema(ballot) -> tuple:
+    return tuple((table.lower(), tuple(c.name.lower() for c in columns)) for table, columns in ballot.tables.items())
 
 
 def evaluate(

@@ -100,6 +100,12 @@ def training_pairs(
     return asks, np.array(labels, dtype=float)
 
 
+def draw(asks: Sequence[Ask], labels: np.ndarray, size: int, *, seed: int) -> tuple[list[Ask], np.ndarray]:
+    """At most `size` of the pairs with their labels, drawn from all questions, in their order."""
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(asks))[:size])
+    return [asks[i] for i in chosen], labels[chosen]
+
+
 def pairwise(
     ballots: Sequence[Ballot], correct: Sequence[np.ndarray], judge: Judge, speakers: Speakers = by_text
 ) -> np.ndarray:

@@ -18,8 +18,8 @@ from prefcore.methods.chase_sql import database, enumeration, ranking
 from prefcore.methods.chase_sql.generators import Generator, Problem, synthesise
 from prefcore.sql_forms import Query
 
-KEPT = 24  # queries that are looked at as a whole, the best by their parts
-EXAMPLES = 24  # synthetic examples made for a question
+KEPT = 20  # queries that are looked at as a whole, the best by their parts
+EXAMPLES = 16  # synthetic examples made for a question
 NEAREST = 5  # of them, whose shapes count
 SHARPNESS = 3.0  # logits are multiplied by it at temperature 1
 RIDGE = 0.01

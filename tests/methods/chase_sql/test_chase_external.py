@@ -80,16 +80,27 @@ def test_another_judge_takes_part_under_its_name(poll, embed):
     assert all(not train & test and len(train | test) == 4 for train, test in seen)
 
 
-def test_a_trained_selector_is_tried_on_other_databases_and_refused_on_its_own(poll, embed, questions, databases):
-    train = votes.poll([q for q in questions if q.db_id in ("d0", "d1")], databases)
-    renamed = [q._replace(candidates=tuple(c._replace(system=f"new {c.system}") for c in q.candidates))
-               for q in questions if q.db_id in ("d2", "d3")]  # fmt: skip
-    test = votes.poll(renamed, databases)
-    found = external.transfer(train, test, embed, per_question=4, seed=0)
+def test_a_trained_selector_is_tried_on_other_databases_and_systems(poll, embed):
+    """The toy databases have one schema; other names of tables make them other databases."""
+    sides = [[i for i, b in enumerate(poll.ballots) if b.db_id in names] for names in (("d0", "d1"), ("d2", "d3"))]
+    train, test = (votes.Poll([poll.ballots[i] for i in side], [poll.correct[i] for i in side], []) for side in sides)
+    ballots = [b._replace(systems=tuple(f"new {s}" for s in b.systems), tables=b.tables | {"more": ()})
+               for b in test.ballots]  # fmt: skip
+    there = external.apart(test._replace(ballots=ballots), train)
+    assert len(there.ballots) == 10 and there.problems == []
+    found = external.transfer(train, there, embed, per_question=4, seed=0)
     assert right(found, MAIN) >= 0.8 and len(found[found["arm"] == MAIN]) == 10
     assert SINGLE not in set(found["arm"]) and "selector that sees votes by system" not in set(found["arm"])
-    with pytest.raises(ValueError, match="d0, d1: databases that the selector was trained on"):
-        external.transfer(train, train, embed, per_question=4, seed=0)
+
+
+def test_databases_of_the_training_side_are_left_out_of_an_evaluation_and_counted(poll):
+    some = votes.Poll(poll.ballots[:5], poll.correct[:5], [])  # those of d0
+    renamed = poll._replace(ballots=[b._replace(tables=b.tables | {b.db_id: ()}) for b in poll.ballots], problems=[])
+    left = external.apart(renamed, some)
+    assert len(left.ballots) == 15 and len(left.correct) == 15
+    assert {(p.db_id, p.what) for p in left.problems} == {("d0", "a database of the training side")}
+    with pytest.raises(ValueError, match="all questions of the evaluation are on databases"):
+        external.apart(poll, some)  # other names, but the same schema
 
 
 def test_the_tables_hold_every_arm_and_database(scores):

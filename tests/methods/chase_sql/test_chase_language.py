@@ -6,7 +6,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from prefcore import collate, judge, smoke, train
-from prefcore.methods.chase_sql import language, selector
+from prefcore.methods.chase_sql import language, selector, votes
 from prefcore.methods.chase_sql.selector import Ask
 
 
@@ -90,18 +90,19 @@ def test_it_learns_the_training_pairs_through_the_shared_trainer(poll, letters, 
 
 
 def test_an_adapter_of_any_policy_is_taught_the_same_way_twice(poll, toy_weights, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    p = smoke.COMMON | {"policy": str(toy_weights / "policy"), "dtype": "float32", "profile": "own", "lora_alpha": 4.0}
-    monkeypatch.setattr(language, "SCHEMA_TOKENS", 40)  # the toy model reads 256 tokens
-    monkeypatch.setattr(language, "SQL_TOKENS", 40)
-    monkeypatch.setattr(language, "RESULT_TOKENS", 20)
-    asks, labels = selector.training_pairs(poll.ballots[:4], poll.correct[:4], seed=0, per_question=1)
-    said = []
-    for arm in ("one", "two"):
-        policy, tokenizer, history = language.teach(poll.ballots, asks, labels, p, arm=arm, seed=0)
-        said.append(language.verdict_judge(policy, tokenizer, poll.ballots)(asks).tolist())
-        assert np.isfinite(history["loss"]).all()
-    assert said[0] == said[1]
+    p = smoke.COMMON | {"policy": str(toy_weights / "policy"), "dtype": "float32", "profile": "own", "lora_alpha": 4.0,
+                        "seed": 0, "verdict_rate": 0.01, "verdict_pairs": 6, "per_question": 2}  # fmt: skip
+    for name, size in (("SCHEMA_TOKENS", 40), ("SQL_TOKENS", 40), ("RESULT_TOKENS", 20)):
+        monkeypatch.setattr(language, name, size)  # the toy model reads 256 tokens
+    asks, said = selector.asks_of(poll.ballots[15:]), []
+    learnt = votes.Poll(poll.ballots[:15], poll.correct[:15], [])
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+        monkeypatch.chdir(tmp_path / place)
+        said.append(language.taught_judge(learnt, poll.ballots[15:], p)(asks).tolist())
+    tokenizer, policy = language.open_policy(p)
+    before = language.verdict_judge(policy, tokenizer, poll.ballots[15:])(asks).tolist()
+    assert said[0] == said[1] != before
 
 
 def test_its_verdicts_drive_the_tournament(poll, letters, reader):

@@ -91,6 +91,13 @@ def test_the_training_set_is_the_same_again_and_another_with_another_seed(poll):
     assert same[0][0] == same[1][0] and same[0][1].tolist() == same[1][1].tolist() != same[2][1].tolist()
 
 
+def test_fewer_pairs_are_drawn_from_all_questions():
+    asks, labels = [Ask(b, 0, 1) for b in range(100)], np.arange(100.0)
+    some, told = selector.draw(asks, labels, 20, seed=0)
+    assert len(some) == 20 and [a.ballot for a in some] == told.tolist() == sorted(told) and max(told) > 80
+    assert selector.draw(asks, labels, 500, seed=0)[0] == asks
+
+
 def test_pairwise_accuracy_is_per_question_over_both_orders(ballot):
     """Right is 0. Against 1 both verdicts name it; against 2 one does and one is even: (1 + 1 + 1 + 0.5) / 4."""
     ballots, correct = [ballot([0, 1, 2]), ballot([0, 0])], [np.array([True, False, False]), np.ones(2, bool)]
