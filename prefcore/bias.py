@@ -209,8 +209,8 @@ def summarise(scores: pd.DataFrame, seed: int) -> dict[str, dict[str, metrics.In
 def open_rows(p: Mapping, build: Path) -> tuple[list[Row], list[Row], list[Row]]:
     """(rows to make preferences of, validation rows, test rows): of the default data, or of the file that `data` names.
 
-    Own rows are split 80/10/10 by picture. Validation questions of the default data are drawn as the tests are, from
-    the first questions of the file.
+    Own rows are split 80/10/10 by picture. Validation questions of the default data are drawn as the tests are.
+    ValueError where there are too few rows.
     """
     if p["data"]:
         rows = pictures.read_own(p["data"])
@@ -225,7 +225,13 @@ def open_rows(p: Mapping, build: Path) -> tuple[list[Row], list[Row], list[Row]]
     found = pictures.read_rows(build / "pictures.jsonl")
     tests = [row for row in found if row.split not in ("teach", "prefer")]
     questions = list(dict.fromkeys(row.id.partition("/")[0] for row in tests))
-    first = set(questions[: p["validation_questions"]])
-    chosen = set(questions[p["validation_questions"] : p["validation_questions"] + p["test_questions"]])
-    held_out = [[row for row in tests if row.id.partition("/")[0] in names] for names in (first, chosen)]
-    return [row for row in found if row.split == "prefer"][: p["pairs"]], *held_out
+    prefer = [row for row in found if row.split == "prefer"]
+    first, second = p["validation_questions"], p["test_questions"]
+    if first + second > len(questions):
+        asks = f"asks for {first} + {second} test questions, but"
+        raise ValueError(f"napo {asks} {build} holds {len(questions)}: raise tested_questions")
+    if p["pairs"] > len(prefer):
+        raise ValueError(f"pairs is {p['pairs']}, but {build} holds {len(prefer)}: raise preference_rows")
+    parts = set(questions[:first]), set(questions[first : first + second])
+    validation, test = ([row for row in tests if row.id.partition("/")[0] in names] for names in parts)
+    return prefer[: p["pairs"]], validation, test

