@@ -1,7 +1,10 @@
 """Theme and figures: (frame, ax) -> ax. Draws on the axes it is given, shows nothing, names the unit on each axis."""
 
+from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn
@@ -20,6 +23,7 @@ COLOURS = {
     "osp": "#56B4E9",
 }
 MARKERS = {"reference": "X", "dpo": "o", "odpo": "s", "kto": "^", "bco": "D", "ulma": "v", "osp": "P"}
+OTHERS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#999999")  # curves of any other name
 LINES = ("-", "--", ":", "-.")  # arms of one method, in order of appearance
 RATING = "mean rating, −4 to +4"
 
@@ -49,8 +53,11 @@ def training_curve(frame: pd.DataFrame, ax: Axes, *, column: str = "loss", unit:
     One pale line per seed, a strong one for the mean over seeds; with one seed just that.
     """
     _need(frame, "step", column)
-    for method, label, line, part in _arms(frame.dropna(subset=[column])):
-        style = {"color": _colour(method), "linestyle": line}
+    arms = _arms(frame.dropna(subset=[column]))
+    named = dict.fromkeys(method for method, *_ in arms if method and method not in COLOURS)
+    colours = COLOURS | dict(zip(named, cycle(OTHERS), strict=False))
+    for method, label, line, part in arms:
+        style = {"color": colours.get(method, COLOURS["dpo"]), "linestyle": line}
         mean = part.groupby("step")[column].mean()
         ax.plot(mean.index, mean, label=label, **style)
         if "seed" in part and part["seed"].nunique() > 1:
@@ -118,6 +125,18 @@ def reliability(frame: pd.DataFrame, ax: Axes) -> Axes:
     edges = (-0.03, 1.03)
     ax.set(xlabel="predicted probability", ylabel="observed share", xlim=edges, ylim=edges, aspect="equal")
     return _legend(ax)
+
+
+def pictures(album: Sequence[np.ndarray], texts: Sequence[str]) -> Figure:
+    """Pictures [H, W, 3] side by side, each below what is said of it (a few lines)."""
+    if not len(album) or len(album) != len(texts):
+        raise ValueError(f"{len(album)} pictures and {len(texts)} texts: give one text for each picture")
+    figure = plt.figure(figsize=(2.7 * len(album), 2.8), layout="constrained")
+    for ax, picture, text in zip(figure.subplots(1, len(album), squeeze=False)[0], album, texts, strict=True):
+        ax.imshow(picture, interpolation="nearest")
+        ax.set_title(text, fontsize=8, loc="left")
+        ax.set_axis_off()
+    return figure
 
 
 def _arms(frame: pd.DataFrame):

@@ -3,9 +3,12 @@
 Nothing that comes out of it is a result. It shows that what we ship runs, from texts to the comparison's last cell.
 """
 
+import io
+import json
 import shutil
 import tempfile
 import time
+import zipfile
 from collections.abc import Mapping
 from contextlib import chdir
 from itertools import product
@@ -14,11 +17,24 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
+from PIL import Image
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as token_models
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from prefcore import notebooks, parameters, pipeline, programs, ratings, runs, votes
+from prefcore import (
+    notebooks,
+    parameters,
+    pictures,
+    pipeline,
+    programs,
+    ratings,
+    runs,
+    sql_lm,
+    sql_world,
+    tower,
+    votes,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMON = {
@@ -36,10 +52,12 @@ METHODS = {  # random scorers and judges say little, so no threshold may leave a
         "basis": 3, "planted_people": 24, "topics_per_domain": 1, "cuts": [1.0e-4, 1.0e-3, 1.0e-2, 0.1],
         "merge": 0.99999,
     },
+    "napo": {"lora_layers": 1, "batch_size": 4, "max_new_tokens": 6, "text_batch_size": 4, "text_layers": 1},
     "gennm": {
         "max_code": 400, "max_prompt": 48, "max_completion": 12, "samples": 3, "unseen": ["pine"], "test_share": 0.34,
         "validation_share": 0.34, "draws": 60, "sympo_epochs": 1,
     },
+    "chase_sql": {"attempts": 1, "lm_tokens": 8},
 }
 SHARED = {
     "reference_texts": 24, "reference_layers": 2, "reference_learning_rate": 1.0e-2, "proxy_texts": 32,
@@ -47,6 +65,10 @@ SHARED = {
     "judge_pairs": 8, "held_out_pairs": 12, "preference_prompts": 16, "samples_per_prompt": 4, "evaluation_seeds": 2,
     "voted_texts": {"train": 64, "validation": 24, "test": 24}, "similar_quantile": 0.8,
     "voted_pairs": {"train": 48, "validation": 12, "test": 24},
+    "tower_pictures": 48, "tower_epochs": 1, "language_layers": 2, "taught_rows": 24, "taught_epochs": 1,
+    "preference_rows": 12, "tested_questions": 10,
+    "sql_rows": 12, "sql_questions": {"train": 2, "dev": 1, "test": 1}, "sql_lessons": 2, "sql_lm_lessons": 12,
+    "sql_lm_layers": 1,
 }  # fmt: skip
 SIZES = {
     "prompts": 12, "validation_prompts": 4, "test_prompts": 6, "seeds": 2, "demonstrations": 8,
@@ -56,7 +78,12 @@ SIZES = {
     "pool_texts": [64, 24, 24], "criteria_pairs": [120, 24, 32], "planted_pairs": [240, 24], "budgets": [2, 4],
     "world_texts": 64, "planted_choices": 2000, "silhouette_sample": 60, "basis_sizes": [1, 2, 3],
     "train_functions": 8, "validation_functions": 3, "test_functions": 8, "asked_functions": 3,
+    "train_questions": 2, "queries": 2, "temperatures": [0.5], "lm_train_questions": 1,
+    "lm_test_questions": 1, "lm_samples": 1, "verdict_pairs": 4, "verdict_questions": 1,
     "extraction_sample": 3, "subsets": 2, "subset_pairs": 6, "samples": 6, "resamples": 20,
+    # pictures
+    "validation_questions": 4, "test_questions": 6, "text_pairs": 6, "text_held_out": 4, "text_seeds": 1,
+    "noises": [0.4], "noise_arms": ["dpo-biased", "napo-fixed"],
 }  # fmt: skip
 DOMAIN_TEXTS = {"train": 16, "validation": 6, "test": 6}  # in each of the four domains
 OPENINGS = (
@@ -114,11 +141,13 @@ def workspace(folder: Path) -> dict:
     build = Path("build/smoke")
     with chdir(folder):
         make_weights(Path("build/weights"))
+        make_pictures(pictures.ARCHIVE)
         runs.write_lines(make_texts(), build / "texts.jsonl")
         runs.write_lines(made := make_functions(), build / "functions.jsonl")
         runs.write_metrics({"steps": {"with_names": len(made)}, **programs.by_project(made)}, "smoke", "programs")
         for stage in (pipeline.fit_reference, pipeline.fit_scorers, pipeline.fit_judge, pipeline.make_preferences,
-                      votes.prepare):  # fmt: skip
+                      votes.prepare, pictures.prepare, tower.fit, tower.fit_biased, sql_world.build,
+                      sql_lm.fit):  # fmt: skip
             stage(shared, build)
     return params
 
@@ -152,6 +181,21 @@ def make_texts(seed: int = 0) -> list[ratings.Text]:
             out.append(ratings.Text(f"{domain}:{i}", domain, text, votes, float(np.mean(votes)), split, half,
                                     f"{domain}: {prompt}", completion))  # fmt: skip
     return out
+
+
+def make_pictures(archive: Path) -> None:
+    """An archive in the layout of easy-VQA's: two blank pictures of every shape and colour, in both splits."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    kinds = [*product(pictures.SHAPES, pictures.COLOURS)] * 2
+    with zipfile.ZipFile(archive, "w") as box:
+        for split in ("train", "test"):
+            asked = []
+            for i, (shape, colour) in enumerate(kinds):
+                raw = io.BytesIO()
+                Image.new("RGB", (64, 64), colour).save(raw, "PNG")
+                box.writestr(f"easy_vqa/data/{split}/images/{i}.png", raw.getvalue())
+                asked.append((f"what is the {colour} shape?", shape, i))
+            box.writestr(f"easy_vqa/data/{split}/questions.json", json.dumps(asked))
 
 
 def make_functions() -> list[programs.Decompiled]:

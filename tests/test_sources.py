@@ -215,10 +215,18 @@ def test_the_real_pip_checks_the_hash_before_it_runs_the_build(tmp_path, monkeyp
         assert not ran.exists()
 
 
+def test_an_archive_without_a_way_through_it_arrives_whole_and_stays_packed(tmp_path, shelf):
+    box = zip_of({"pkg/data/0.png": b"pixels", "pkg/code.py": b"boom"})
+    files = [File("pictures/pkg.whl", digest(box), "wheel", ())]
+    fetch(tmp_path / "data", files, [shelf.put("wheel", box)])
+    assert (tmp_path / "data/pictures/pkg.whl").read_bytes() == box
+    assert [p.name for p in (tmp_path / "data").rglob("*") if p.is_file()] == ["pkg.whl"]
+
+
 def test_every_pinned_file_has_a_hash_a_known_archive_and_a_path_inside_data():
     files = sources.pinned()
     packages = {archive.package for archive in sources.ARCHIVES}
-    assert len({file.path for file in files}) == len(files) == 25
+    assert len({file.path for file in files}) == len(files) == 26
     for file in files:
         assert len(bytes.fromhex(file.sha256)) == 32 and file.package in packages
         assert ".." not in file.path and not file.path.startswith("/")
