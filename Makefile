@@ -7,6 +7,7 @@ BIN    := $(VENV)/bin
 ENV    := $(VENV)/.complete
 DATA   := $(BIN)/python -m prefcore.sources
 BCO    := $(VENV)/peers/trl-1.13.0
+ANGR   := $(VENV)/peers/angr
 
 # Notebooks and stages find this environment's python and kernel, whatever else the user has installed.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -18,7 +19,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env data repro test lab smoke study bench lint clean lock
+.PHONY: help env angr data repro test lab smoke study bench lint clean lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
@@ -39,7 +40,15 @@ $(ENV): pyproject.toml requirements.lock
 data: $(ENV)  ## fetch the raw data and weights into data/, checked by hash
 	@$(DATA)
 
-repro: data  ## environment, data, and every stage of dvc.yaml
+angr: $(ANGR)/.complete  ## the decompiler of GenNm's programs, about 440 MB beside the environment
+
+# In an environment of its own, since it pins packages that nothing else here needs; it imports only with these two.
+$(ANGR)/.complete: $(ENV)
+	test -x $(ANGR)/bin/pip || $(PYTHON) -m venv $(ANGR)
+	$(ANGR)/bin/python -m pip install --quiet --disable-pip-version-check 'angr==9.2.213' 'bitstring<5' 'pycparser==3.0'
+	@touch $@
+
+repro: data angr  ## environment, data, and every stage of dvc.yaml
 	@test -e .git || $(BIN)/dvc config --quiet --local core.no_scm true
 	$(BIN)/dvc repro
 

@@ -6,6 +6,7 @@ python -m prefcore notebook METHOD          the notebook of a method, for the pr
 python -m prefcore study METHOD             the study profile of one method, with the stages it needs
 python -m prefcore smoke                    every notebook with a tiny random model
 python -m prefcore run METHOD --data FILE_OR_HUB_ID [--set key=value ...] [--drop-bad]
+python -m prefcore run chase_sql --data FILE_OR_FOLDER [--databases DIR] [--eval-data ... --eval-databases DIR]
 python -m prefcore sample RUN --prompt TEXT [--prompt TEXT ...]
 python -m prefcore merge RUN FOLDER         adapter and base as one plain transformers model
 """
@@ -15,6 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import yaml
@@ -29,7 +31,12 @@ STAGES = {  # stages before the notebooks, and the file in build/<profile>/ that
     "pictures": "pictures.jsonl",
     "vision": "tower/model.safetensors",
     "biased": "biased/model.safetensors",
+    "programs": "functions.jsonl",
+    "sql_world": "sql_world/lessons.jsonl",
+    "sql_lm": "sql_lm",
 }
+
+DATABASES = ("databases", "eval_data", "eval_databases")  # what `run` also takes for a method on databases
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,6 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--data", required=True)
     run.add_argument("--set", dest="values", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     run.add_argument("--drop-bad", action="store_true")
+    for name in DATABASES:
+        run.add_argument(f"--{name.replace('_', '-')}", default="")
     talk = commands.add_parser("sample")
     talk.add_argument("run")
     talk.add_argument("--prompt", action="append", required=True)
@@ -93,7 +102,7 @@ def shared(params: dict) -> dict:
 
 def run_stage(name: str, params: dict) -> None:
     """One of STAGES, or the weights, for the profile in params."""
-    from prefcore import pictures, pipeline, tower, votes
+    from prefcore import pictures, pipeline, programs, sql_lm, sql_world, tower, votes
 
     if name == "weights":
         return pipeline.weights()
@@ -107,6 +116,9 @@ def run_stage(name: str, params: dict) -> None:
         "pictures": pictures.prepare,
         "vision": tower.fit,
         "biased": tower.fit_biased,
+        "programs": programs.prepare,
+        "sql_world": sql_world.build,
+        "sql_lm": sql_lm.fit,
     }
     start = time.monotonic()
     functions[name](shared(params), Path("build") / params["profile"])
@@ -142,6 +154,12 @@ def _read_people(source: str) -> None:
     people.read(source)
 
 
+def _read_candidates(source: str) -> None:
+    from prefcore import candidates
+
+    candidates.read(source)
+
+
 # Chapters whose data are no preferences of answers to prompts; each reader raises what is wrong with file and field.
 READERS: dict[str, Callable] = {
     "margin_rm": _read_votes,
@@ -149,6 +167,7 @@ READERS: dict[str, Callable] = {
     "autoraters": _read_votes,
     "canonical_basis": _read_people,
     "napo": _read_pictures,
+    "chase_sql": _read_candidates,
 }
 
 
@@ -186,6 +205,16 @@ def _run(given) -> None:
         if not equals or key not in values:
             raise ValueError(f"--set {item}: give key=value with one of {', '.join(sorted(values))}")
         values[key] = yaml.safe_load(value)
+    if (Path(__file__).parent / "methods" / given.method / "apply.py").exists():  # own data are not to be learnt from
+        import_module(f"prefcore.methods.{given.method}.apply").run(given.data, values)
+        return
+    for name in DATABASES:
+        if told := getattr(given, name):
+            if name not in values:
+                raise ValueError(f"{given.method} reads no databases: leave out --{name.replace('_', '-')}")
+            values[name] = told
+    if "databases" in values:
+        _check_databases(values)
     if "drop_bad" in values:
         values["drop_bad"] = given.drop_bad
     elif given.drop_bad:
@@ -199,6 +228,18 @@ def _run(given) -> None:
     notebooks.execute(path, folder / "notebook.ipynb", values)
     notebooks.export_html(folder / "notebook.ipynb", folder / "notebook.html")
     print(f"read {folder / 'notebook.html'}; numbers are in metrics/own/{given.method}.json")
+
+
+def _check_databases(values: dict) -> None:
+    """What can be wrong with databases and a second data set is said before anything is trained."""
+    from prefcore import candidates
+
+    candidates.find_databases(values["data"], values["databases"])
+    if values["eval_databases"] and not values["eval_data"]:
+        raise ValueError("--eval-databases without --eval-data: name the questions on these databases, too")
+    if values["eval_data"]:
+        candidates.read(values["eval_data"])
+        candidates.find_databases(values["eval_data"], values["eval_databases"])
 
 
 def _load_run(run: str):

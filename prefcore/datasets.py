@@ -17,7 +17,7 @@ import os
 from collections.abc import Mapping
 from itertools import zip_longest
 
-from prefcore.rows import DataError, Row, fault, is_unicode, rows, short
+from prefcore.rows import DataError, Row, fault, is_unicode, read_text, rows, short, typed
 from prefcore.types import Pair, Prompt, Scored, Unary
 
 Records = list[Pair] | list[Unary] | list[Scored]
@@ -146,7 +146,7 @@ def _scored(row: Row) -> Scored:
 
 def _split_dialogues(row: Row) -> tuple[str, str, str]:
     """Two text dialogues cut behind the last assistant mark that they share."""
-    chosen, rejected = _text(row, "chosen"), _text(row, "rejected")
+    chosen, rejected = read_text(row, "chosen"), read_text(row, "rejected")
     if chosen == rejected:
         raise fault(row, "rejected", IDENTICAL)
     common = os.path.commonprefix([chosen, rejected])
@@ -169,7 +169,7 @@ def _split_dialogues(row: Row) -> tuple[str, str, str]:
 def _completion(row: Row, field: str) -> tuple[list[dict] | None, str]:
     """The messages before the completion (None where it is plain text), and the completion."""
     if isinstance(row.values[field], str):
-        return None, _text(row, field)
+        return None, read_text(row, field)
     messages = _messages(row, field)
     if messages[-1]["role"] != "assistant":
         raise fault(row, field, f"the last message is of role {messages[-1]['role']!r}; end with the assistant's")
@@ -184,7 +184,7 @@ def _prompt(row: Row, before: list[dict] | None) -> Prompt:
     if value is None:
         prompt = before or []
     elif isinstance(value, str):
-        prompt = _text(row, "prompt")
+        prompt = read_text(row, "prompt")
         if before is None:
             return prompt
         said = [message["content"].strip() for message in before]
@@ -214,22 +214,11 @@ def _difference(chosen: list[dict] | None, rejected: list[dict] | None, implicit
 # Single fields.
 
 
-def _text(row: Row, field: str) -> str:
-    value = row.values[field]
-    if not isinstance(value, str):
-        raise fault(row, field, f"{_typed(value)}; give a text")
-    if not value.strip():
-        raise fault(row, field, "is empty; give a text")
-    if not is_unicode(value):
-        raise fault(row, field, "invalid UTF-8; save the file as UTF-8")
-    return value
-
-
 def _messages(row: Row, field: str) -> list[dict[str, str]]:
     """Chat messages with role and content only: hub datasets fill up other keys with nulls."""
     value = row.values[field]
     if not isinstance(value, list):
-        raise fault(row, field, f"{_typed(value)}; give a text or a list of messages")
+        raise fault(row, field, f"{typed(value)}; give a text or a list of messages")
     if not value:
         raise fault(row, field, "is an empty list; give at least one message")
     messages = []
@@ -248,7 +237,7 @@ def _number(row: Row, field: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise fault(row, field, f"{_typed(value)}; give a number")
+        raise fault(row, field, f"{typed(value)}; give a number")
     try:
         number = float(value)
     except OverflowError:
@@ -276,7 +265,3 @@ def _votes(row: Row) -> tuple[int, ...] | None:
     if not isinstance(votes, list) or not votes or not all(vote in (0, 1) for vote in votes):
         raise fault(row, "votes", f"{short(votes)}; give a list of 1 (for chosen) and 0 (for rejected)")
     return tuple(int(vote) for vote in votes)
-
-
-def _typed(value) -> str:
-    return f"{short(value)} is of type {type(value).__name__}"

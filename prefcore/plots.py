@@ -1,6 +1,7 @@
 """Theme and figures: (frame, ax) -> ax. Draws on the axes it is given, shows nothing, names the unit on each axis."""
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -22,6 +23,7 @@ COLOURS = {
     "osp": "#56B4E9",
 }
 MARKERS = {"reference": "X", "dpo": "o", "odpo": "s", "kto": "^", "bco": "D", "ulma": "v", "osp": "P"}
+OTHERS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#999999")  # curves of any other name
 LINES = ("-", "--", ":", "-.")  # arms of one method, in order of appearance
 RATING = "mean rating, −4 to +4"
 
@@ -51,8 +53,11 @@ def training_curve(frame: pd.DataFrame, ax: Axes, *, column: str = "loss", unit:
     One pale line per seed, a strong one for the mean over seeds; with one seed just that.
     """
     _need(frame, "step", column)
-    for method, label, line, part in _arms(frame.dropna(subset=[column])):
-        style = {"color": _colour(method), "linestyle": line}
+    arms = _arms(frame.dropna(subset=[column]))
+    named = dict.fromkeys(method for method, *_ in arms if method and method not in COLOURS)
+    colours = COLOURS | dict(zip(named, cycle(OTHERS), strict=False))
+    for method, label, line, part in arms:
+        style = {"color": colours.get(method, COLOURS["dpo"]), "linestyle": line}
         mean = part.groupby("step")[column].mean()
         ax.plot(mean.index, mean, label=label, **style)
         if "seed" in part and part["seed"].nunique() > 1:

@@ -39,6 +39,23 @@ def short(value) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def read_text(row: Row, field: str) -> str:
+    """A field that must be there, be text, and say something; DataError otherwise."""
+    value = row.values.get(field)
+    if not isinstance(value, str):
+        raise fault(row, field, f"{typed(value)}; give a text")
+    if not value.strip():
+        raise fault(row, field, "is empty; give a text")
+    if not is_unicode(value):
+        raise fault(row, field, "invalid UTF-8; save the file as UTF-8")
+    return value
+
+
+def typed(value) -> str:
+    """A wrong value and its type, for an error."""
+    return f"{short(value)} is of type {type(value).__name__}"
+
+
 def is_unicode(text: str) -> bool:
     """False where bytes that are not UTF-8 were smuggled in as lone surrogates (and for lone surrogates themselves)."""
     try:

@@ -1,4 +1,7 @@
-"""Shapes are said once, in words, and checked: a [B] meeting a [B,1] would otherwise broadcast to [B,B] in silence."""
+"""Shapes are said once, in words, and checked: a [B] meeting a [B,1] would otherwise broadcast to [B,B] in silence.
+
+So are shares and probabilities, which must lie in [0, 1].
+"""
 
 import re
 
@@ -21,3 +24,11 @@ def check_shapes(expected: str, *tensors: Tensor) -> None:
     if not agree:
         found = ", ".join(str(list(tensor.shape)) for tensor in tensors)
         raise ValueError(f"expected {expected}; got, in this order, {found}")
+
+
+def check_shares(**values: Tensor) -> None:
+    """Raise ValueError, with the name and the numbers outside, unless every number lies in [0, 1]."""
+    for name, numbers in values.items():
+        inside = (numbers >= 0) & (numbers <= 1)
+        if not inside.all():
+            raise ValueError(f"{name} must be in [0, 1]; got {numbers[~inside].tolist()}")

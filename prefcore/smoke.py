@@ -22,7 +22,19 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as token_models
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from prefcore import notebooks, parameters, pictures, pipeline, ratings, runs, tower, votes
+from prefcore import (
+    notebooks,
+    parameters,
+    pictures,
+    pipeline,
+    programs,
+    ratings,
+    runs,
+    sql_lm,
+    sql_world,
+    tower,
+    votes,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMON = {
@@ -41,6 +53,11 @@ METHODS = {  # random scorers and judges say little, so no threshold may leave a
         "merge": 0.99999,
     },
     "napo": {"lora_layers": 1, "batch_size": 4, "max_new_tokens": 6, "text_batch_size": 4, "text_layers": 1},
+    "gennm": {
+        "max_code": 400, "max_prompt": 48, "max_completion": 12, "samples": 3, "unseen": ["pine"], "test_share": 0.34,
+        "validation_share": 0.34, "draws": 60, "sympo_epochs": 1,
+    },
+    "chase_sql": {"attempts": 1, "lm_tokens": 8},
 }
 SHARED = {
     "reference_texts": 24, "reference_layers": 2, "reference_learning_rate": 1.0e-2, "proxy_texts": 32,
@@ -50,6 +67,8 @@ SHARED = {
     "voted_pairs": {"train": 48, "validation": 12, "test": 24},
     "tower_pictures": 48, "tower_epochs": 1, "language_layers": 2, "taught_rows": 24, "taught_epochs": 1,
     "preference_rows": 12, "tested_questions": 10,
+    "sql_rows": 12, "sql_questions": {"train": 2, "dev": 1, "test": 1}, "sql_lessons": 2, "sql_lm_lessons": 12,
+    "sql_lm_layers": 1,
 }  # fmt: skip
 SIZES = {
     "prompts": 12, "validation_prompts": 4, "test_prompts": 6, "seeds": 2, "demonstrations": 8,
@@ -58,6 +77,9 @@ SIZES = {
     "pairs": 32, "validation_pairs": 12, "test_pairs": 24, "taught_pairs": 8, "asked_pairs": 2, "sft_pairs": 4,
     "pool_texts": [64, 24, 24], "criteria_pairs": [120, 24, 32], "planted_pairs": [240, 24], "budgets": [2, 4],
     "world_texts": 64, "planted_choices": 2000, "silhouette_sample": 60, "basis_sizes": [1, 2, 3],
+    "train_functions": 8, "validation_functions": 3, "test_functions": 8, "asked_functions": 3,
+    "train_questions": 2, "queries": 2, "temperatures": [0.5], "lm_train_questions": 1,
+    "lm_test_questions": 1, "lm_samples": 1, "verdict_pairs": 4, "verdict_questions": 1,
     "extraction_sample": 3, "subsets": 2, "subset_pairs": 6, "samples": 6, "resamples": 20,
     # pictures
     "validation_questions": 4, "test_questions": 6, "text_pairs": 6, "text_held_out": 4, "text_seeds": 1,
@@ -121,8 +143,11 @@ def workspace(folder: Path) -> dict:
         make_weights(Path("build/weights"))
         make_pictures(pictures.ARCHIVE)
         runs.write_lines(make_texts(), build / "texts.jsonl")
+        runs.write_lines(made := make_functions(), build / "functions.jsonl")
+        runs.write_metrics({"steps": {"with_names": len(made)}, **programs.by_project(made)}, "smoke", "programs")
         for stage in (pipeline.fit_reference, pipeline.fit_scorers, pipeline.fit_judge, pipeline.make_preferences,
-                      votes.prepare, pictures.prepare, tower.fit, tower.fit_biased):  # fmt: skip
+                      votes.prepare, pictures.prepare, tower.fit, tower.fit_biased, sql_world.build,
+                      sql_lm.fit):  # fmt: skip
             stage(shared, build)
     return params
 
@@ -171,6 +196,26 @@ def make_pictures(archive: Path) -> None:
                 box.writestr(f"easy_vqa/data/{split}/images/{i}.png", raw.getvalue())
                 asked.append((f"what is the {colour} shape?", shape, i))
             box.writestr(f"easy_vqa/data/{split}/questions.json", json.dumps(asked))
+
+
+def make_functions() -> list[programs.Decompiled]:
+    """Made-up decompiled functions in angr's style: three projects of three binaries; each function calls the next."""
+    verbs, things = ("load", "count", "merge", "clear"), ("leaf", "stone", "cloud", "river", "field", "flame", "wheel",
+                                                         "tower", "cable")  # fmt: skip
+    out = []
+    for b, thing in enumerate(things):
+        names = [f"{verb}_{thing}" for verb in verbs]
+        for i, name in enumerate(names):
+            own, other = (f"sub_{0x401000 + 64 * (j % len(names)):x}" for j in (i, i + 1))
+            code = (
+                f"int {own}(char *a0, int a1)\n{{\n    int v{b};  // [bp-0x{b + 8:x}]\n\n"
+                f"    v{b} = {other}(a0, {b * i});\n    if (a1 > {i})\n        v{b} = a1;\n    return v{b};\n}}\n"
+            )
+            truth = {"a0": thing, "a1": "limit", f"v{b}": ("total", "size", "rest")[(b + i) % 3]}
+            project, called = ("brook", "pine", "oak")[b // 3], {own: name, other: names[(i + 1) % len(names)]}
+            out.append(programs.Decompiled(project, f"{thing}.so", name, 64 * i, 60, code, truth, called,
+                                           (0x400000, 0x402000)))  # fmt: skip
+    return out
 
 
 def make_weights(folder: Path) -> None:

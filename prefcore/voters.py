@@ -15,7 +15,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from prefcore.rows import SUFFIXES, DataError, Row, fault, is_unicode, rows, short
+from prefcore.rows import SUFFIXES, DataError, Row, fault, read_text, rows, short
 from prefcore.votes import VotedPair
 
 WORDS = {"a": 1.0, "a1": 1.0, "b": 0.0, "a2": 0.0, "tie": 0.5, "equal": 0.5}
@@ -103,7 +103,7 @@ def _texts(library: Path) -> dict[str, str]:
     for row in rows(str(library)):
         if isinstance(row, DataError):
             raise row
-        out[str(row.values.get("id"))] = _text(row, "text")
+        out[str(row.values.get("id"))] = read_text(row, "text")
     return out
 
 
@@ -117,7 +117,7 @@ def _pair(row: Row, texts: dict[str, str], library: Path | None) -> VotedPair:
                 raise fault(row, name, f"{short(key)} is {where}")
             sides.append(texts[key])
     else:
-        sides = [_text(row, name) for name in ("a", "b")]
+        sides = [read_text(row, name) for name in ("a", "b")]
     votes, voters = _votes(row)
     group = str(row.values.get("prompt") or row.values.get("topic") or "")
     id = str(row.values.get("id") or row.id)
@@ -141,12 +141,3 @@ def _votes(row: Row) -> tuple[tuple[float, ...], tuple[str, ...]]:
     if voters and len(voters) != len(votes):
         raise fault(row, "votes", "some votes name their voter and some do not; name all or none")
     return tuple(votes), tuple(voters)
-
-
-def _text(row: Row, field: str) -> str:
-    value = row.values.get(field)
-    if not isinstance(value, str) or not value.strip():
-        raise fault(row, field, f"{short(value)} is no text; give one")
-    if not is_unicode(value):
-        raise fault(row, field, "invalid UTF-8")
-    return value

@@ -119,6 +119,8 @@ FUNCTIONS = {  # stage -> the file and the function that it is
     "weights": "pipeline.weights", "prepare": "pipeline.prepare", "reference": "pipeline.fit_reference",
     "scorers": "pipeline.fit_scorers", "judge": "pipeline.fit_judge", "preferences": "pipeline.make_preferences",
     "voted": "votes.prepare", "pictures": "pictures.prepare", "vision": "tower.fit", "biased": "tower.fit_biased",
+    "programs": "programs.prepare",
+    "sql_world": "sql_world.build", "sql_lm": "sql_lm.fit",
 }  # fmt: skip
 POLICIES = DVC["stages"]["method"]["foreach"]
 

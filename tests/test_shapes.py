@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from prefcore.shapes import check_shapes
+from prefcore.shapes import check_shapes, check_shares
 
 
 def test_letters_bind_and_numbers_are_exact():
@@ -31,3 +31,9 @@ def test_a_letter_is_one_size():
 def test_the_number_of_tensors_must_agree_too():
     with pytest.raises(ValueError):
         check_shapes("a [B], b [B]", torch.zeros(2))
+
+
+def test_a_number_outside_of_0_to_1_is_named_with_its_value():
+    check_shares(share=torch.tensor([0.0, 0.5, 1.0]))
+    with pytest.raises(ValueError, match=r"vote must be in \[0, 1\]; got \[-0.5, nan\]"):
+        check_shares(share=torch.tensor([0.5]), vote=torch.tensor([-0.5, 1.0, float("nan")]))

@@ -33,7 +33,7 @@ class Repository:
         shutil.copytree(ROOT / "prefcore", folder / "prefcore", ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
             shutil.copy(ROOT / name, folder)
-        for name in ("minilm", "smollm2", "ratings"):  # of which the toy world needs nothing
+        for name in ("minilm", "smollm2", "ratings", "programs"):  # of which the toy world needs nothing
             (folder / "data" / name).mkdir(parents=True)
             (folder / "data" / name / "nothing").touch()
         subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
@@ -156,7 +156,7 @@ def test_a_change_of_one_methods_constant_runs_that_method_and_the_comparison(tr
 def test_metrics_can_be_shown_and_plots_drawn(tracked):
     _, _, said = tracked.dvc("metrics", "show", "--json")
     shown = json.loads(said[said.index("{"):])[""]["data"]
-    assert {Path(path).stem for path in shown} == {*METHODS, "compare", "scorers", "judge", "voted"}
+    assert {Path(path).stem for path in shown} == {*METHODS, "compare", "scorers", "judge", "voted", "programs"}
     tracked.dvc("plots", "show", "--out", "drawn")
     page = (tracked.folder / "drawn" / "index.html").read_text()
     assert "Training loss" in page and "Gold score" in page

@@ -192,8 +192,8 @@ def test_no_text_is_on_two_sides_of_a_split(tmp_path, joined):
         (GOOD | {"votes": ["maybe"]}, "votes", "'maybe' is no vote"),
         (GOOD | {"votes": [float("nan")]}, "votes", "nan is no vote"),
         (GOOD | {"votes": [{"voter": "ann", "vote": "a"}, 1]}, "votes", "some votes name their voter and some do not"),
-        (GOOD | {"a": ""}, "a", "is no text"),
-        (GOOD | {"b": 7}, "b", "7 is no text"),
+        (GOOD | {"a": ""}, "a", "is empty; give a text"),
+        (GOOD | {"b": 7}, "b", "7 is of type int; give a text"),
         ({"arg1": "1", "arg2": "2", "votes": [1]}, "arg1", "no file arguments"),
     ],
 )

@@ -18,7 +18,7 @@ from torch.nn.functional import logsigmoid
 
 from prefcore import metrics
 from prefcore.llm import LanguageModel, Request
-from prefcore.shapes import check_shapes
+from prefcore.shapes import check_shapes, check_shares
 from prefcore.types import LossOutput, Pair
 from prefcore.votes import VotedPair
 
@@ -43,7 +43,7 @@ def soft_loss(rewards: Tensor, share: Tensor) -> LossOutput:
     equal rewards, while a margin of 0 still asks for as much distance as can be had.
     """
     check_shapes("rewards [B,2], share [B]", rewards, share)
-    _check_share(share)
+    _check(share)
     gap, share = rewards[:, 0] - rewards[:, 1], share.detach()
     return LossOutput(-(share * logsigmoid(gap) + (1 - share) * logsigmoid(-gap)), rewards.detach())
 
@@ -53,25 +53,25 @@ def soft_loss(rewards: Tensor, share: Tensor) -> LossOutput:
 
 def margin_none(share: Tensor, *, scale: float) -> Tensor:
     """0: plain Bradley-Terry."""
-    _check_share(share)
+    _check(share)
     return torch.zeros_like(share)
 
 
 def margin_abs(share: Tensor, *, scale: float) -> Tensor:
     """scale x |2 share - 1|, the released rule: agreement alone counts, also agreement *against* the label."""
-    _check_share(share)
+    _check(share)
     return scale * (2 * share - 1).abs()
 
 
 def margin_signed(share: Tensor, *, scale: float) -> Tensor:
     """scale x (2 share - 1): below 0 where most votes go against the label, so that the pair may stay that way."""
-    _check_share(share)
+    _check(share)
     return scale * (2 * share - 1)
 
 
 def margin_relu(share: Tensor, *, scale: float) -> Tensor:
     """scale x max(0, 2 share - 1): no margin where most votes go against the label."""
-    _check_share(share)
+    _check(share)
     return scale * (2 * share - 1).clamp(min=0)
 
 
@@ -234,8 +234,6 @@ def _join(halves: Sequence[Votes]) -> list[Votes]:
     return [a_first + b_first for a_first, b_first in zip(halves[:n], turned, strict=True)]
 
 
-def _check_share(share: Tensor) -> None:
+def _check(share: Tensor) -> None:
     check_shapes("share [B]", share)
-    inside = (share >= 0) & (share <= 1)
-    if not inside.all():
-        raise ValueError(f"a share of votes must be in [0, 1]; got {share[~inside].tolist()}")
+    check_shares(share=share)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from prefcore.shapes import check_shapes
+from prefcore.shapes import check_shapes, check_shares
 from prefcore.types import LossOutput
 
 RankedPair = tuple[int, int, float]  # index of the better answer, of the worse one, P(better beats worse)
@@ -26,7 +26,7 @@ def loss(logps: Tensor, ref_logps: Tensor, strength: Tensor, *, beta: float) -> 
     It is least where margin = logit(P), a finite target: a pair beyond it is pulled back. P = 1 is DPO.
     """
     check_shapes("logps [B,2], ref_logps [B,2], strength [B]", logps, ref_logps, strength)
-    _check_probability("strength", strength)
+    check_shares(strength=strength)
     strength = strength.detach()
     rewards = beta * (logps - ref_logps)
     margin = rewards[:, 0] - rewards[:, 1]
@@ -43,7 +43,7 @@ def kl_loss(logps: Tensor, ref_logps: Tensor, strength: Tensor, *, beta: float) 
 def entropy(strength: Tensor) -> Tensor:
     """-[P log P + (1 - P) log(1 - P)] in nats, [B] -> [B] (0 at P = 0 and P = 1): the least value `loss` can take."""
     check_shapes("strength [B]", strength)
-    _check_probability("strength", strength)
+    check_shares(strength=strength)
     strength = strength.detach()
     return torch.special.entr(strength) + torch.special.entr(1 - strength)
 
@@ -54,8 +54,7 @@ def debias(p_ab: Tensor, p_ba: Tensor) -> Tensor:
     p_ab [B]: P(first shown wins) when a is shown first; p_ba [B]: the same when b is. Gives (p_ab + 1 - p_ba) / 2, [B].
     """
     check_shapes("p_ab [B], p_ba [B]", p_ab, p_ba)
-    _check_probability("p_ab", p_ab)
-    _check_probability("p_ba", p_ba)
+    check_shares(p_ab=p_ab, p_ba=p_ba)
     return ((p_ab + 1 - p_ba) / 2).detach()
 
 
@@ -65,8 +64,7 @@ def debias_logits(p_ab: Tensor, p_ba: Tensor, *, clip: float) -> Tensor:
     The probabilities are clipped to [clip, 1 - clip] first: a saturated judge has no finite logit.
     """
     check_shapes("p_ab [B], p_ba [B]", p_ab, p_ba)
-    _check_probability("p_ab", p_ab)
-    _check_probability("p_ba", p_ba)
+    check_shares(p_ab=p_ab, p_ba=p_ba)
     _check_clip(clip)
     logits = [torch.logit(p.detach().clamp(clip, 1 - clip)) for p in (p_ab, p_ba)]
     return torch.sigmoid((logits[0] - logits[1]) / 2)
@@ -95,12 +93,6 @@ def ranked_pairs(win_probability: Sequence[float], *, clip: float) -> list[Ranke
 def drop_near_ties(pairs: Sequence[RankedPair], *, threshold: float) -> list[RankedPair]:
     """The pairs whose strength is at least `threshold` away from 0.5; the others would only pull to the reference."""
     return [pair for pair in pairs if abs(pair[2] - 0.5) >= threshold]
-
-
-def _check_probability(name: str, p: Tensor) -> None:
-    inside = (p >= 0) & (p <= 1)
-    if not inside.all():
-        raise ValueError(f"{name} must be a probability in [0, 1]; got {p[~inside].tolist()}")
 
 
 def _check_clip(clip: float) -> None:

@@ -161,7 +161,7 @@ def test_the_rules_agree_where_the_majority_is_with_the_label(random, close):
 @pytest.mark.parametrize("rule", [*RULES, lambda s, scale: margin_rm.soft_loss(torch.zeros(3, 2), s)])
 @pytest.mark.parametrize("bad", [-0.1, 1.1, float("nan")])
 def test_a_share_that_is_none_raises(rule, bad):
-    with pytest.raises(ValueError, match=f"share of votes must be in .0, 1.; got .*{bad}"):
+    with pytest.raises(ValueError, match=f"share must be in .0, 1.; got .*{bad}"):
         rule(torch.tensor([0.5, bad, 0.5]), scale=1.0)
 
 

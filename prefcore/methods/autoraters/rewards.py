@@ -19,7 +19,7 @@ from math import log
 import torch
 from torch import Tensor
 
-from prefcore.shapes import check_shapes
+from prefcore.shapes import check_shapes, check_shares
 from prefcore.types import LossOutput
 
 NO_ANSWER = 1e-6  # least probability that is kept for "no answer", so that its logarithm is finite
@@ -31,8 +31,7 @@ def brier(answers: Tensor, vote: Tensor) -> Tensor:
     A vote between 0 and 1 (a mean of votes) gets the mean of the two rewards.
     """
     check_shapes("answers [A], vote [B]", answers, vote)
-    _check_unit("answers", answers)
-    _check_unit("vote", vote)
+    check_shares(answers=answers, vote=vote)
     won, lost = 1 - (answers - 1) ** 2, 1 - answers**2
     return _mix(won, lost, vote, 0.0)
 
@@ -40,8 +39,7 @@ def brier(answers: Tensor, vote: Tensor) -> Tensor:
 def logarithmic(answers: Tensor, vote: Tensor, *, eps: float) -> Tensor:
     """Rewards [B,A+1] under the log rule in nats, at most 0; answers are clipped to eps, 1 - eps; none gets ln eps."""
     check_shapes("answers [A], vote [B]", answers, vote)
-    _check_unit("answers", answers)
-    _check_unit("vote", vote)
+    check_shares(answers=answers, vote=vote)
     if not 0 < eps < 0.5:
         raise ValueError(f"eps must be in (0, 0.5); got {eps}")
     kept = answers.clamp(eps, 1 - eps)
@@ -51,8 +49,7 @@ def logarithmic(answers: Tensor, vote: Tensor, *, eps: float) -> Tensor:
 def accuracy(answers: Tensor, vote: Tensor) -> Tensor:
     """Rewards [B,A+1] for being on the vote's side of 0.5 (0.5 itself: half). Not proper: any sure answer will do."""
     check_shapes("answers [A], vote [B]", answers, vote)
-    _check_unit("answers", answers)
-    _check_unit("vote", vote)
+    check_shares(answers=answers, vote=vote)
     won = ((answers > 0.5).to(vote.dtype) + (answers >= 0.5).to(vote.dtype)) / 2
     return _mix(won, 1 - won, vote, 0.0)
 
@@ -93,7 +90,7 @@ def sft_loss(logps: Tensor, answers: Tensor, share: Tensor) -> LossOutput:
     For the cross-entropy 0.7 and 0.8 are as unlike as 0.7 and 0.1.
     """
     check_shapes("logps [B,A], answers [A], share [B]", logps, answers, share)
-    _check_unit("share", share)
+    check_shares(share=share)
     nearest = (answers[None] - share[:, None]).abs().argmin(1)
     losses = -logps.gather(1, nearest[:, None]).squeeze(1)
     return LossOutput(losses, describe(logps, answers, brier(answers, share)))
@@ -159,9 +156,3 @@ def _expected(logps: Tensor, rewards: Tensor) -> Tensor:
 def _mix(won: Tensor, lost: Tensor, vote: Tensor, none: float) -> Tensor:
     rewards = vote[:, None] * won + (1 - vote[:, None]) * lost
     return torch.cat([rewards, rewards.new_full((len(vote), 1), none)], 1)
-
-
-def _check_unit(name: str, values: Tensor) -> None:
-    inside = (values >= 0) & (values <= 1)
-    if not inside.all():
-        raise ValueError(f"{name} must be in [0, 1]; got {values[~inside].tolist()}")

@@ -1,0 +1,83 @@
+"""The paper's selector: a language model with an adapter reads both candidates and says " A" or " B".
+
+Trained and asked through the shared engine: the two verdicts are the completions of one prompt, and the loss is their
+cross-entropy (`judge.verdict_loss`), which is that of the next token among the two.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from prefcore import collate, experiment, judge, models, pipeline, reference
+from prefcore.methods.chase_sql import database
+from prefcore.methods.chase_sql.selector import Ask, Judge
+from prefcore.methods.chase_sql.union import render, union_schema
+from prefcore.methods.chase_sql.votes import Ballot
+from prefcore.types import Example
+
+HEAD = "One of two SQL queries answers the question. Compare them and choose."
+SQL_TOKENS = 120  # of one query; a longer one loses its end
+SCHEMA_TOKENS = 160  # of the tables
+RESULT_TOKENS = 48  # of one result
+
+
+def parts(ballot: Ballot, first: int, second: int, *, whole_schema: bool = False) -> list[tuple[str, int]]:
+    """The prompt in pieces, with the most tokens of each; both candidates are shown alike, results cut alike."""
+    shown = ballot.sqls[first], ballot.sqls[second]
+    full = {table: tuple(column.name for column in columns) for table, columns in ballot.tables.items()}
+    schema = full if whole_schema else union_schema(ballot.tables, *shown)
+    asked = f"{ballot.question} {ballot.evidence}".strip()
+    pieces = [(f"{HEAD}\nTables: {render(schema)}", SCHEMA_TOKENS), (f"\nQuestion: {' '.join(asked.split())}", 120)]
+    for name, place in (("A", first), ("B", second)):
+        pieces.append((f"\nQuery {name}: {' '.join(ballot.sqls[place].split())}", SQL_TOKENS))
+        pieces.append((f"\nResult {name}: {database.show(ballot.results[place])}", RESULT_TOKENS))
+    return [*pieces, ("\nThe right query is", 16)]
+
+
+def examples(
+    ballots: Sequence[Ballot], asks: Sequence[Ask], tokenizer, labels: np.ndarray | None = None, *,
+    whole_schema: bool = False,
+) -> list[Example]:
+    """Each pair as a prompt with the two verdicts as completions; column share_0 = 1 where the first is right."""
+    verdicts = tuple(tuple(collate.encode_text(verdict, tokenizer)) for verdict in judge.VERDICTS)
+    if any(len(ids) != 1 for ids in verdicts):
+        raise ValueError(f"this tokenizer has no single token for each of {judge.VERDICTS}: {verdicts}")
+    kept: dict[str, list[int]] = {}
+    out = []
+    for i, ask in enumerate(asks):
+        ids: list[int] = []
+        for text, most in parts(ballots[ask.ballot], ask.first, ask.second, whole_schema=whole_schema):
+            if text not in kept:
+                kept[text] = collate.encode_text(text, tokenizer)
+            ids += kept[text][:most]
+        columns = {} if labels is None else {"share_0": float(labels[i])}
+        out.append(Example(f"{ballots[ask.ballot].id}:{i}", tuple(ids), verdicts, columns))
+    return out
+
+
+def teach(
+    ballots: Sequence[Ballot], asks: Sequence[Ask], labels: np.ndarray, p: Mapping, *, arm: str, seed: int
+) -> tuple[object, object, pd.DataFrame]:
+    """(policy with a trained adapter, its tokenizer, history) from pairs as `selector.training_pairs` gives them.
+
+    Of p: policy, device, dtype, threads, profile, lora_rank, lora_alpha, lora_layers, batch_size, epochs,
+    learning_rate.
+    """
+    tokenizer, policy = pipeline.load(p, p["policy"])
+    how = {"rank": p["lora_rank"], "alpha": p["lora_alpha"], "top_layers": p["lora_layers"]}
+    policy = models.add_lora(policy, **how, seed=seed)
+    plan = experiment.make_plan(examples(ballots, asks, tokenizer, labels), p, tokenizer, seed=seed)
+    history = experiment.train_arm(p, plan, judge.verdict_loss, policy, method="chase_sql", arm=arm, seed=seed)
+    return policy, tokenizer, history
+
+
+def verdict_judge(policy, tokenizer, ballots: Sequence[Ballot], *, whole_schema: bool = False) -> Judge:
+    """A judge of these ballots' candidates: P(" A") among the two verdicts."""
+
+    def say(asks: Sequence[Ask]) -> np.ndarray:
+        rows = examples(ballots, asks, tokenizer, whole_schema=whole_schema)
+        logps = reference.score_all(policy, rows, pad_id=tokenizer.pad_token_id).astype(np.float64)
+        return 1 / (1 + np.exp(logps[:, 1] - logps[:, 0]))
+
+    return say

@@ -1,0 +1,164 @@
+"""Three generators without a language model: the same enumerated queries, looked at in three ways that err differently.
+
+divide      by parts: the shape by a classifier of the question's words, then how well each part fits
+plan        the whole question against SQLite's execution plan of a query, in words
+synthetic   the whole question against the query in literal words, and against synthetic examples of its shape
+
+Each way is a softmax over queries whose weights are taught on questions of training databases. A training question is
+read by what was taught without its database, so that candidates for training are as good as those for testing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from prefcore import sql_forms, sql_layouts, sql_words
+from prefcore.methods.chase_sql import database, enumeration, ranking
+from prefcore.methods.chase_sql.generators import Generator, Problem, synthesise
+from prefcore.sql_forms import Query
+
+KEPT = 24  # queries that are looked at as a whole, the best by their parts
+EXAMPLES = 24  # synthetic examples made for a question
+NEAREST = 5  # of them, whose shapes count
+SHARPNESS = 3.0  # logits are multiplied by it at temperature 1
+RIDGE = 0.01
+
+
+class Ranked(NamedTuple):
+    """A problem's queries with their logits [n]."""
+
+    queries: list[Query]
+    logits: np.ndarray
+
+
+def divide_view(problem, queries, parts, embed, connection) -> np.ndarray:
+    """[n, F] the parts, the shape's log-probability among them, and nothing of the whole."""
+    return parts
+
+
+def plan_view(problem, queries, parts, embed, connection) -> np.ndarray:
+    """[n, F] the parts without the shape; the question's cosine with SQLite's plan of each query, in words."""
+    steps = [[row[3] for row in database.explain(connection, sql_forms.sql(query)).rows] for query in queries]
+    said = [sql_layouts.verbalise(query, plan) for query, plan in zip(queries, steps, strict=True)]
+    vectors = embed([problem.question, *said])
+    return np.c_[parts[:, :-1], vectors[1:] @ vectors[0]]
+
+
+def synthetic_view(problem, queries, parts, embed, connection) -> np.ndarray:
+    """[n, F + 1] the parts without the shape; the cosine with literal words; how many near examples share the shape."""
+    vectors = embed([problem.question, *(sql_words.describe(query) for query in queries)])
+    made = synthesise(problem, connection, embed, size=EXAMPLES, seed=len(problem.question))[:NEAREST]
+    near = [sum(shape == query.shape for _, _, shape in made) for query in queries]
+    return np.c_[parts[:, :-1], vectors[1:] @ vectors[0], near]
+
+
+VIEWS = {"divide": divide_view, "plan": plan_view, "synthetic": synthetic_view}
+
+
+def learn_generators(
+    problems: Sequence[Problem], shapes: Sequence[str], golds: Sequence[str], embed: Callable, connections: Mapping
+) -> dict[str, Generator]:
+    """The three generators, taught on training questions with their gold. connections: guarded ones, by db_id."""
+    groups = [problem.db_id for problem in problems]
+    taught = {}
+    for group in ("", *dict.fromkeys(groups)):
+        rows = [i for i, g in enumerate(groups) if g != group]
+        taught[group] = enumeration.teach(*([column[i] for i in rows] for column in (
+            [problem.question for problem in problems], shapes, golds)))  # fmt: skip
+
+    listed: dict[tuple, enumeration.Options] = {}
+
+    def options(problem: Problem) -> enumeration.Options:
+        key = (problem.id, problem.values)
+        if key not in listed:
+            listed[key] = enumeration.list_options(problem, taught.get(problem.db_id, taught[""]), embed)
+        return listed[key]
+
+    right = [_right(options(problem).queries, gold, connections[problem.db_id])
+             for problem, gold in zip(problems, golds, strict=True)]  # fmt: skip
+    first = _fit_apart([options(problem).parts for problem in problems], right, groups)
+
+    def best(problem: Problem) -> np.ndarray:
+        scores = ranking.logits(options(problem).parts, first.get(problem.db_id, first[""]))
+        return np.argsort(-scores, kind="stable")[:KEPT]
+
+    def see(problem: Problem, view: Callable) -> np.ndarray:
+        queries, parts = options(problem)
+        order = best(problem)
+        return view(problem, [queries[i] for i in order], parts[order], embed, connections[problem.db_id])
+
+    def make(name: str, view: Callable) -> Generator:
+        seen = [see(problem, view) for problem in problems]
+        weights = _fit_apart(seen, [y[best(problem)] for y, problem in zip(right, problems, strict=True)], groups)
+        kept: dict[tuple, Ranked] = {}
+
+        def ranked(problem: Problem) -> Ranked:
+            key = (problem.id, problem.values)
+            if key not in kept:
+                queries = [options(problem).queries[i] for i in best(problem)]
+                scores = ranking.logits(see(problem, view), weights.get(problem.db_id, weights[""]))
+                kept[key] = Ranked(queries, scores)
+            return kept[key]
+
+        return choosing(name, ranked, embed)
+
+    return {name: make(name, view) for name, view in VIEWS.items()}
+
+
+def _right(queries: Sequence[Query], gold: str, connection) -> np.ndarray:
+    wanted = database.execute(connection, gold)
+    found = [database.same(database.execute(connection, sql_forms.sql(query)), wanted) for query in queries]
+    return np.array(found, bool)
+
+
+def _fit_apart(options: Sequence[np.ndarray], right: Sequence[np.ndarray], groups: Sequence[str]) -> dict:
+    """Weights from all questions (""), and for each group from those of the others."""
+    apart = {}
+    for group in ("", *dict.fromkeys(groups)):
+        rows = [i for i, g in enumerate(groups) if g != group and len(right[i])]
+        apart[group] = ranking.fit([options[i] for i in rows], [right[i] for i in rows], ridge=RIDGE)
+    return apart
+
+
+def choosing(name: str, ranked: Callable[[Problem], Ranked], embed: Callable) -> Generator:
+    """A generator that draws from ranked queries; a repair is the next best, a hint gives the query nearest to gold.
+
+    The order of the schema says nothing to it, as it reads no schema in order.
+    """
+
+    def draw(problems, samples, temperature, seed):
+        return [[_pick(ranked(problem), temperature, [seed, k, *problem.id.encode()]) for k in range(samples)]
+                for problem in problems]  # fmt: skip
+
+    def repair(problems, failed, outcomes, seed):
+        return [_next_best(ranked(problem), query, seed) for problem, query in zip(problems, failed, strict=True)]
+
+    def regenerate(problems, golds, seed):
+        return [_nearest(ranked(problem), gold, embed) for problem, gold in zip(problems, golds, strict=True)]
+
+    return Generator(name, draw, repair, regenerate)
+
+
+def _pick(ranked: Ranked, temperature: float, seed) -> str:
+    """One query with probability softmax(SHARPNESS x logit / temperature); the best at temperature 0. "" of none."""
+    if not ranked.queries:
+        return ""
+    noise = np.random.default_rng(seed).gumbel(size=len(ranked.logits))
+    return sql_forms.sql(ranked.queries[int(np.argmax(SHARPNESS * ranked.logits + temperature * noise))])
+
+
+def _next_best(ranked: Ranked, failed: str, place: int) -> str:
+    """The best query (place 0), the second best (1), ... of those other than the one that failed."""
+    texts = [sql_forms.sql(ranked.queries[i]) for i in np.argsort(-ranked.logits, kind="stable")]
+    others = [text for text in texts if text != failed]
+    return others[place] if place < len(others) else failed
+
+
+def _nearest(ranked: Ranked, gold: str, embed: Callable) -> str:
+    """The query whose text is nearest to the gold one that was shown."""
+    if not ranked.queries:
+        return ""
+    texts = [sql_forms.sql(query) for query in ranked.queries]
+    vectors = embed([gold, *texts])
+    return texts[int(np.argmax(vectors[1:] @ vectors[0]))]

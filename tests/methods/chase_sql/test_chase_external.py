@@ -1,0 +1,151 @@
+"""Folds by database, arms on real systems' candidates, and the same numbers every time."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from prefcore import runs
+from prefcore.methods.chase_sql import external, features, linear, votes
+from prefcore.methods.chase_sql.external import MAIN, MAJORITY, SINGLE
+
+
+@pytest.fixture(scope="module")
+def scores(poll, embed):
+    return external.cross_validate(poll, embed, parts=2, per_question=4, seed=0)
+
+
+def right(scores, arm):
+    return scores[scores["arm"] == arm]["right"].mean()
+
+
+def test_a_database_is_in_one_part_and_the_parts_are_about_equal():
+    ids = ["a"] * 10 + ["b"] * 9 + ["c"] * 5 + ["d"] * 4 + ["e"]
+    where = external.folds(ids, 2)
+    assert all(len(set(where[np.array(ids) == name])) == 1 for name in "abcde")
+    assert sorted(np.bincount(where)) == [14, 15]
+    assert external.folds(ids[::-1], 2)[::-1].tolist() == where.tolist()
+
+
+def test_one_database_cannot_be_split():
+    with pytest.raises(ValueError, match="all questions are on a"):
+        external.folds(["a", "a"], 5)
+
+
+def test_every_question_is_tested_once_by_every_arm(poll, scores):
+    for _, part in scores.groupby("arm"):
+        assert sorted(part["id"]) == sorted(f"{b.db_id}/{b.id}" for b in poll.ballots)
+    assert set(external.BLOCKS) | {MAJORITY, SINGLE, "oracle", "lower bound", "chance"} <= set(scores["arm"])
+
+
+def test_the_baselines_are_what_the_candidates_say(scores):
+    """Of four candidates two are equally wrong, one is right, one fails."""
+    found = {arm: right(scores, arm) for arm in (MAJORITY, "oracle", "lower bound", "chance", SINGLE)}
+    assert found == {MAJORITY: 0, "oracle": 1, "lower bound": 0, "chance": 0.25, SINGLE: 1}
+
+
+def test_the_selector_beats_a_wrong_majority_on_new_databases(scores):
+    assert right(scores, MAIN) >= 0.8
+    row = external.claim(scores, "better", MAIN, MAJORITY, only_mixed=True, seed=0)
+    assert row["verdict"] == "held" and row["low"] > 0
+
+
+def test_the_test_databases_teach_nothing(poll, embed):
+    """Labels of the test side can be anything: no arm's choice changes, only whether it was right."""
+    content = features.describe(poll.ballots, embed)
+    inside = np.array([ballot.db_id in ("d0", "d1") for ballot in poll.ballots])
+    train, test = ((external._subset(poll, side), external._rows(content, side)) for side in (inside, ~inside))
+    turned = (test[0]._replace(correct=[~truth for truth in test[0].correct]), test[1])
+    one, two = (external.evaluate(train, side, per_question=4, seed=0) for side in (test, turned))
+    for arm in (MAIN, MAJORITY, SINGLE):
+        a, b = (frame[frame["arm"] == arm]["right"].to_numpy() for frame in (one, two))
+        np.testing.assert_array_equal(a, 1 - b)
+
+
+def test_the_same_run_gives_the_same_rows(poll, embed, scores):
+    again = external.cross_validate(poll, embed, parts=2, per_question=4, seed=0)
+    pd.testing.assert_frame_equal(scores, again)
+
+
+def test_another_judge_takes_part_under_its_name(poll, embed):
+    seen = []
+
+    def teach(learnt, ballots):
+        seen.append(({b.db_id for b in learnt.ballots}, {b.db_id for b in ballots}))
+        return lambda asks: np.full(len(asks), 0.5)
+
+    found = external.cross_validate(poll, embed, parts=2, per_question=2, seed=0, others={"coin": teach})
+    assert len(found[found["arm"] == "coin"]) == len(poll.ballots)
+    assert all(not train & test and len(train | test) == 4 for train, test in seen)
+
+
+def test_a_trained_selector_is_tried_on_other_databases_and_refused_on_its_own(poll, embed, questions, databases):
+    train = votes.poll([q for q in questions if q.db_id in ("d0", "d1")], databases)
+    renamed = [q._replace(candidates=tuple(c._replace(system=f"new {c.system}") for c in q.candidates))
+               for q in questions if q.db_id in ("d2", "d3")]  # fmt: skip
+    test = votes.poll(renamed, databases)
+    found = external.transfer(train, test, embed, per_question=4, seed=0)
+    assert right(found, MAIN) >= 0.8 and len(found[found["arm"] == MAIN]) == 10
+    assert SINGLE not in set(found["arm"]) and "selector that sees votes by system" not in set(found["arm"])
+    with pytest.raises(ValueError, match="d0, d1: databases that the selector was trained on"):
+        external.transfer(train, train, embed, per_question=4, seed=0)
+
+
+def test_the_tables_hold_every_arm_and_database(scores):
+    table = external.table(scores, seed=0).set_index("arm")
+    assert table.loc[MAIN, "same in both orders"] == 1 and table.loc[MAJORITY, "mixed questions"] == 20
+    assert table.loc[MAIN, "all low"] <= table.loc[MAIN, "all"] <= table.loc[MAIN, "all high"]
+    by = external.by_database(scores, [MAJORITY, MAIN])
+    assert list(by.index) == ["d0", "d1", "d2", "d3"] and by["questions"].tolist() == [5] * 4
+
+
+def test_a_question_on_which_all_are_right_or_all_wrong_is_not_asked_about(questions, databases, embed):
+    """The judge is asked about four candidates of the fifth kind of question only, and the others count as they are."""
+    sure = [q._replace(candidates=(q.candidates[2],) * 2 if q.id[1] == "0" else q.candidates[:2]) for q in questions]
+    some = [q if q.id[1] == "4" else other for q, other in zip(questions, sure, strict=True)]
+    part = votes.poll(some, databases)
+    asked = []
+
+    def teach(learnt, ballots):
+        def say(asks):
+            asked.extend(ballots[ask.ballot].id for ask in asks)
+            return np.full(len(asks), 0.5)
+
+        return say
+
+    found = external.cross_validate(part, embed, parts=2, per_question=2, seed=0, others={"coin": teach})
+    assert {id[1] for id in asked} == {"4"}
+    rows = found[(found["arm"] == "coin") & ~found["mixed"]]
+    expected = {f"d{d}/{d}{k}": float(k == 0) for d in range(4) for k in range(4)}
+    assert rows.set_index("id")["right"].to_dict() == expected
+
+
+def test_the_metrics_file_gets_plain_finite_numbers(scores, poll, tmp_path):
+    told = external.as_metrics(scores, poll, seed=0) | {"claims": external.claims(scores, seed=0)}
+    runs.write_metrics(told, "own", "chase_sql", tmp_path)
+    assert told["arms"][MAJORITY]["mixed"] == 0 and "pairwise" not in told["arms"][MAJORITY]
+    assert told["by_database"]["d1"][MAIN] >= 0.8 and told["problems"] == {"candidate: invalid SQL": 20}
+    assert len(told["claims"]) == 8 and {row["verdict"] for row in told["claims"]} <= set(runs.VERDICTS)
+
+
+def test_a_source_without_a_usable_question_is_refused_with_the_first_reason(tmp_path):
+    row = {"db_id": "none", "question": "?", "gold": "SELECT 1", "candidates": [{"system": "a", "sql": "SELECT 1"}]}
+    (tmp_path / "c.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "database").mkdir()
+    with pytest.raises(ValueError, match="no question is left of 1; the first: missing database"):
+        external.open_poll(str(tmp_path / "c.jsonl"))
+
+
+def test_problems_are_counted_by_kind(poll):
+    table = external.problem_counts(poll)
+    assert table["what"].tolist() == ["candidate: invalid SQL"] and table["count"].tolist() == [20]
+    assert external.problem_counts(poll._replace(problems=[])).empty
+
+
+def test_the_kept_selector_is_the_one_that_was_fitted_on_everything(poll, embed, tmp_path):
+    model = external.fit_all(poll, embed, per_question=4, seed=0)
+    linear.save(model, tmp_path / "selector.safetensors")
+    tables, names = features.describe(poll.ballots, embed)
+    back = linear.load(tmp_path / "selector.safetensors", names)
+    np.testing.assert_array_equal(back.weights, model.weights)

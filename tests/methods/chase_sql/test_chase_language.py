@@ -1,0 +1,109 @@
+"""The language model as selector: its prompt, its labels, and that it learns through the shared engine."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from prefcore import collate, judge, smoke, train
+from prefcore.methods.chase_sql import language, selector
+from prefcore.methods.chase_sql.selector import Ask
+
+
+@pytest.fixture(scope="module")
+def letters():
+    """A byte-level tokenizer with the two verdicts as one token each."""
+    return smoke.make_tokenizer()
+
+
+@pytest.fixture
+def reader(letters):
+    """A random model that can read a whole prompt in bytes."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    return LlamaForCausalLM(LlamaConfig(
+        **sizes, vocab_size=len(letters), max_position_embeddings=2048, pad_token_id=letters.pad_token_id,
+    )).eval()  # fmt: skip
+
+
+def text(ballot, first, second, **how):
+    return "".join(piece for piece, _ in language.parts(ballot, first, second, **how))
+
+
+def test_the_prompt_shows_the_union_schema_both_queries_and_both_results(poll):
+    said = text(poll.ballots[0], 2, 0)
+    assert "Tables: pet(name)\n" in said and "visit" not in said
+    assert "\nQuestion: How many pets are there?" in said
+    assert "\nQuery A: SELECT count(*) FROM pet\nResult A: 1 row: 6" in said
+    assert "\nQuery B: SELECT name FROM pet\nResult B: 6 rows: pet 0 of 0; pet 1 of 0; pet 2 of 0; ..." in said
+    assert said.endswith("\nThe right query is")
+
+
+def test_the_whole_schema_is_an_ablation(poll):
+    assert "Tables: pet(id, name, age); visit(pet, day)\n" in text(poll.ballots[0], 2, 0, whole_schema=True)
+
+
+def test_the_other_order_changes_places_and_nothing_else(poll):
+    there, back = text(poll.ballots[0], 2, 0), text(poll.ballots[0], 0, 2)
+    lines = [line.split(": ", 1) for line in back.splitlines()]
+    swap = {"Query A": "Query B", "Query B": "Query A", "Result A": "Result B", "Result B": "Result A"}
+    assert sorted(": ".join([swap.get(line[0], line[0]), *line[1:]]) for line in lines) == sorted(there.splitlines())
+
+
+def test_neither_gold_nor_votes_nor_names_of_systems_are_in_the_prompt(poll):
+    one = poll.ballots[0]
+    assert not any(system in text(one, 2, 0) for system in one.systems)
+    alone = one._replace(systems=one.systems[:3], sqls=one.sqls[:3], results=one.results[:3], clusters=one.clusters[:3])
+    assert text(alone, 2, 0) == text(one, 2, 0)
+
+
+def test_no_piece_is_longer_than_its_limit(poll, letters):
+    one = poll.ballots[0]
+    long = one._replace(sqls=(one.sqls[0] + " -- " + "x" * 5000, *one.sqls[1:]), question="why " * 900)
+    (example,) = language.examples([long], [Ask(0, 0, 2)], letters)
+    limit = language.SCHEMA_TOKENS + 120 + 2 * (language.SQL_TOKENS + language.RESULT_TOKENS) + 16
+    assert len(example.prompt) <= limit
+    end = collate.encode_text("\nThe right query is", letters)
+    assert list(example.prompt[-min(len(end), 16):]) == end[:16]
+
+
+def test_label_1_means_that_a_is_right(poll, letters):
+    asks, labels = [Ask(0, 2, 0), Ask(0, 0, 2)], np.array([1.0, 0.0])
+    first, second = language.examples(poll.ballots, asks, letters, labels)
+    assert (first.columns["share_0"], second.columns["share_0"]) == (1, 0)
+    assert [letters.decode(ids) for ids in first.completions] == [" A", " B"]
+
+
+def test_a_tokenizer_that_cannot_say_a_or_b_is_refused(poll, tokenizer):
+    with pytest.raises(ValueError, match="no single token for each of"):
+        language.examples(poll.ballots, [Ask(0, 2, 0)], lambda text, **_: {"input_ids": [1, 2]})
+
+
+def test_it_learns_the_training_pairs_through_the_shared_trainer(poll, letters, reader, tmp_path):
+    asks, labels = selector.training_pairs(poll.ballots[:4], poll.correct[:4], seed=0, per_question=1)
+    rows = language.examples(poll.ballots, asks, letters, labels)
+    plan = collate.make_plan(rows, batch_size=4, epochs=30, seed=0, pad_id=letters.pad_token_id)
+    history = train.fit(reader, plan, judge.verdict_loss, learning_rate=3e-3, checkpoints=tmp_path / "c", seed=0)
+    said = language.verdict_judge(reader, letters, poll.ballots)(asks)
+    assert history["loss"].iloc[-1] < 0.5 * history["loss"].iloc[0]
+    assert ((said > 0.5) == (labels > 0.5)).all()
+
+
+def test_an_adapter_of_any_policy_is_taught_the_same_way_twice(poll, toy_weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    p = smoke.COMMON | {"policy": str(toy_weights / "policy"), "dtype": "float32", "profile": "own", "lora_alpha": 4.0}
+    monkeypatch.setattr(language, "SCHEMA_TOKENS", 40)  # the toy model reads 256 tokens
+    monkeypatch.setattr(language, "SQL_TOKENS", 40)
+    monkeypatch.setattr(language, "RESULT_TOKENS", 20)
+    asks, labels = selector.training_pairs(poll.ballots[:4], poll.correct[:4], seed=0, per_question=1)
+    said = []
+    for arm in ("one", "two"):
+        policy, tokenizer, history = language.teach(poll.ballots, asks, labels, p, arm=arm, seed=0)
+        said.append(language.verdict_judge(policy, tokenizer, poll.ballots)(asks).tolist())
+        assert np.isfinite(history["loss"]).all()
+    assert said[0] == said[1]
+
+
+def test_its_verdicts_drive_the_tournament(poll, letters, reader):
+    chosen = selector.select(poll.ballots[:3], language.verdict_judge(reader, letters, poll.ballots[:3]))
+    assert len(chosen) == 3 and all(choice.points.sum() == 12 for choice in chosen)  # 4 x 3 ordered pairs
