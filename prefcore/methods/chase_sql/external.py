@@ -68,8 +68,8 @@ def transfer(
     train: Poll, test: Poll, embed: features.Embed, *, per_question: int, seed: int,
     others: Mapping[str, Teach] | None = None,
 ) -> pd.DataFrame:
-    """A selector of all of `train` on the questions of `test`, which are `apart` from it."""
-    sides = [(poll, features.describe(poll.ballots, embed)) for poll in (train, test)]
+    """A selector of all of `train` on those questions of `test` that are `apart` from it."""
+    sides = [(poll, features.describe(poll.ballots, embed)) for poll in (train, apart(test, train))]
     return evaluate(*sides, per_question=per_question, seed=seed, others=others).assign(fold=0)
 
 
@@ -232,17 +232,19 @@ def claims(scores: pd.DataFrame, *, seed: int) -> list[dict]:
             for arm, text in arms.items() for other in there for only in (True, False)]  # fmt: skip
 
 
-def as_metrics(scores: pd.DataFrame, poll: Poll, *, seed: int) -> dict:
-    """Tables as nested plain numbers, without what is undefined."""
-    arms = {row.pop("arm"): {k: v for k, v in row.items() if pd.notna(v)}
-            for row in table(scores, seed=seed).to_dict("records")}  # fmt: skip
-    shown = [arm for arm in (MAJORITY, SINGLE, *BLOCKS) if arm in arms]
-    problems = problem_counts(poll)
+def as_metrics(scores: pd.DataFrame, polls: Mapping[str, Poll]) -> dict:
+    """What only own data have, as nested plain numbers: the databases, and the problems of each poll by its name."""
+    told = {name: problem_counts(poll) for name, poll in polls.items()}
     return {
-        "arms": arms,
-        "by_database": by_database(scores, shown).to_dict("index"),
-        "problems": dict(zip(problems["what"], problems["count"].tolist(), strict=True)),
+        "by_database": by_database(scores, compared(scores)).to_dict("index"),
+        "problems": {name: dict(zip(t["what"], t["count"].tolist(), strict=True)) for name, t in told.items()},
     }
+
+
+def compared(scores: pd.DataFrame) -> list[str]:
+    """The arms that a reader compares, of those that are there: two baselines, then all selectors."""
+    there = list(dict.fromkeys(scores["arm"]))
+    return [arm for arm in (MAJORITY, SINGLE) if arm in there] + [arm for arm in there if "selector" in arm]
 
 
 def problem_counts(poll: Poll) -> pd.DataFrame:

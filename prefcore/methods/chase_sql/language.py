@@ -6,12 +6,11 @@ cross-entropy (`judge.verdict_loss`), which is that of the next token among the 
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from prefcore import collate, judge, models, pipeline, reference, train
+from prefcore import collate, experiment, judge, models, pipeline, reference
 from prefcore.methods.chase_sql import database
 from prefcore.methods.chase_sql.selector import Ask, Judge, draw, training_pairs
 from prefcore.methods.chase_sql.union import render, union_schema
@@ -58,35 +57,29 @@ def examples(
     return out
 
 
-def open_policy(p: Mapping) -> tuple[object, object]:
-    """(tokenizer, language model with a new adapter). Of p: policy, device, threads, dtype, lora_*, seed."""
+def teach(
+    ballots: Sequence[Ballot], asks: Sequence[Ask], labels: np.ndarray, p: Mapping, *, arm: str, seed: int
+) -> tuple[object, object, pd.DataFrame]:
+    """(policy with a trained adapter, its tokenizer, history) from pairs as `selector.training_pairs` gives them.
+
+    Of p: policy, device, dtype, threads, profile, lora_rank, lora_alpha, lora_layers, batch_size, epochs,
+    learning_rate.
+    """
     tokenizer, policy = pipeline.load(p, p["policy"])
     how = {"rank": p["lora_rank"], "alpha": p["lora_alpha"], "top_layers": p["lora_layers"]}
-    return tokenizer, models.add_lora(policy, **how, seed=p["seed"])
-
-
-def teach(
-    policy, tokenizer, ballots: Sequence[Ballot], asks: Sequence[Ask], labels: np.ndarray, p: Mapping, *, arm: str
-) -> pd.DataFrame:
-    """Train in place on pairs as `selector.training_pairs` gives them, one pass; returns a row for each step.
-
-    Of p: verdict_rate (AdamW's), batch_size, seed, profile.
-    """
-    rows = examples(ballots, asks, tokenizer, labels)
-    plan = collate.make_plan(rows, batch_size=p["batch_size"], epochs=1, seed=p["seed"], pad_id=tokenizer.pad_token_id)
-    kept = Path(".checkpoints") / p["profile"] / "chase_sql" / arm
-    how = {"learning_rate": p["verdict_rate"], "seed": p["seed"], "checkpoints": kept, "label": arm}
-    return train.fit(policy, plan, judge.verdict_loss, **how).assign(arm=arm)
+    policy = models.add_lora(policy, **how, seed=seed)
+    plan = experiment.make_plan(examples(ballots, asks, tokenizer, labels), p, tokenizer, seed=seed)
+    history = experiment.train_arm(p, plan, judge.verdict_loss, policy, method="chase_sql", arm=arm, seed=seed)
+    return policy, tokenizer, history
 
 
 def taught_judge(learnt: Poll, ballots: Sequence[Ballot], p: Mapping) -> Judge:
-    """A judge of `ballots` that was taught on verdict_pairs pairs of `learnt`; of p: as above, and per_question."""
-    tokenizer, policy = open_policy(p)
+    """A judge of `ballots` that was taught on verdict_pairs pairs of `learnt`; of p: as above, per_question, seed."""
     pairs = training_pairs(learnt.ballots, learnt.correct, seed=p["seed"], per_question=p["per_question"])
     pairs = draw(*pairs, p["verdict_pairs"], seed=p["seed"])
     databases = "-".join(sorted({ballot.db_id for ballot in learnt.ballots}))
     arm = f"language-{hashlib.sha256(databases.encode()).hexdigest()[:8]}"  # a fold has its own checkpoints
-    teach(policy, tokenizer, learnt.ballots, *pairs, p, arm=arm)
+    policy, tokenizer, _ = teach(learnt.ballots, *pairs, p, arm=arm, seed=p["seed"])
     return verdict_judge(policy, tokenizer, ballots)
 
 

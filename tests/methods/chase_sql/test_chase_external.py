@@ -133,11 +133,11 @@ def test_a_question_on_which_all_are_right_or_all_wrong_is_not_asked_about(quest
 
 
 def test_the_metrics_file_gets_plain_finite_numbers(scores, poll, tmp_path):
-    told = external.as_metrics(scores, poll, seed=0) | {"claims": external.claims(scores, seed=0)}
+    told = external.as_metrics(scores, {"data": poll}) | {"claims": external.claims(scores, seed=0)}
     runs.write_metrics(told, "own", "chase_sql", tmp_path)
-    assert told["arms"][MAJORITY]["mixed"] == 0 and "pairwise" not in told["arms"][MAJORITY]
-    assert told["by_database"]["d1"][MAIN] >= 0.8 and told["problems"] == {"candidate: invalid SQL": 20}
+    assert told["by_database"]["d1"][MAIN] >= 0.8 and told["problems"] == {"data": {"candidate: invalid SQL": 20}}
     assert len(told["claims"]) == 8 and {row["verdict"] for row in told["claims"]} <= set(runs.VERDICTS)
+    assert external.compared(scores) == [MAJORITY, SINGLE, *external.BLOCKS]
 
 
 def test_a_source_without_a_usable_question_is_refused_with_the_first_reason(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from prefcore import collate, judge, smoke, train
+from prefcore import collate, judge, pipeline, smoke, train
 from prefcore.methods.chase_sql import language, selector, votes
 from prefcore.methods.chase_sql.selector import Ask
 
@@ -91,7 +91,7 @@ def test_it_learns_the_training_pairs_through_the_shared_trainer(poll, letters, 
 
 def test_an_adapter_of_any_policy_is_taught_the_same_way_twice(poll, toy_weights, tmp_path, monkeypatch):
     p = smoke.COMMON | {"policy": str(toy_weights / "policy"), "dtype": "float32", "profile": "own", "lora_alpha": 4.0,
-                        "seed": 0, "verdict_rate": 0.01, "verdict_pairs": 6, "per_question": 2}  # fmt: skip
+                        "seed": 0, "verdict_pairs": 6, "per_question": 2}  # fmt: skip
     for name, size in (("SCHEMA_TOKENS", 40), ("SQL_TOKENS", 40), ("RESULT_TOKENS", 20)):
         monkeypatch.setattr(language, name, size)  # the toy model reads 256 tokens
     asks, said = selector.asks_of(poll.ballots[15:]), []
@@ -100,7 +100,7 @@ def test_an_adapter_of_any_policy_is_taught_the_same_way_twice(poll, toy_weights
         (tmp_path / place).mkdir()
         monkeypatch.chdir(tmp_path / place)
         said.append(language.taught_judge(learnt, poll.ballots[15:], p)(asks).tolist())
-    tokenizer, policy = language.open_policy(p)
+    tokenizer, policy = pipeline.load(p, p["policy"])
     before = language.verdict_judge(policy, tokenizer, poll.ballots[15:])(asks).tolist()
     assert said[0] == said[1] != before
 
