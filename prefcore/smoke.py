@@ -52,7 +52,8 @@ METHODS = {  # random scorers and judges say little, so no threshold may leave a
         "basis": 3, "planted_people": 24, "topics_per_domain": 1, "cuts": [1.0e-4, 1.0e-3, 1.0e-2, 0.1],
         "merge": 0.99999,
     },
-    "napo": {"lora_layers": 1, "batch_size": 4, "max_new_tokens": 6, "text_batch_size": 4, "text_layers": 1},
+    "napo": {"lora_layers": 1, "batch_size": 4, "max_new_tokens": 6, "text_batch_size": 4, "text_layers": 1,
+             "learning_rate": 1.0e-2, "text_learning_rate": 1.0e-2},
     "gennm": {
         "max_code": 400, "max_prompt": 48, "max_completion": 12, "samples": 3, "unseen": ["pine"], "test_share": 0.34,
         "validation_share": 0.34, "draws": 60, "sympo_epochs": 1,
