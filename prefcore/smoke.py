@@ -67,7 +67,7 @@ SHARED = {
     "voted_texts": {"train": 64, "validation": 24, "test": 24}, "similar_quantile": 0.8,
     "voted_pairs": {"train": 48, "validation": 12, "test": 24},
     "tower_pictures": 48, "tower_epochs": 1, "language_layers": 2, "taught_rows": 24, "taught_epochs": 1,
-    "preference_rows": 12, "tested_questions": 10,
+    "preference_rows": 32, "tested_questions": 10,
     "sql_rows": 12, "sql_questions": {"train": 2, "dev": 1, "test": 1}, "sql_lessons": 2, "sql_lm_lessons": 12,
     "sql_lm_layers": 1,
 }  # fmt: skip
