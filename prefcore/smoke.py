@@ -52,7 +52,8 @@ METHODS = {  # random scorers and judges say little, so no threshold may leave a
         "basis": 3, "planted_people": 24, "topics_per_domain": 1, "cuts": [1.0e-4, 1.0e-3, 1.0e-2, 0.1],
         "merge": 0.99999,
     },
-    "napo": {"lora_layers": 1, "batch_size": 4, "max_new_tokens": 6, "text_batch_size": 4, "text_layers": 1},
+    "napo": {"lora_layers": 1, "batch_size": 4, "max_new_tokens": 6, "text_batch_size": 4, "text_layers": 1,
+             "learning_rate": 1.0e-2, "text_learning_rate": 1.0e-2},
     "gennm": {
         "max_code": 400, "max_prompt": 48, "max_completion": 12, "samples": 3, "unseen": ["pine"], "test_share": 0.34,
         "validation_share": 0.34, "draws": 60, "sympo_epochs": 1,
@@ -66,7 +67,7 @@ SHARED = {
     "voted_texts": {"train": 64, "validation": 24, "test": 24}, "similar_quantile": 0.8,
     "voted_pairs": {"train": 48, "validation": 12, "test": 24},
     "tower_pictures": 48, "tower_epochs": 1, "language_layers": 2, "taught_rows": 24, "taught_epochs": 1,
-    "preference_rows": 12, "tested_questions": 10,
+    "preference_rows": 32, "tested_questions": 10,
     "sql_rows": 12, "sql_questions": {"train": 2, "dev": 1, "test": 1}, "sql_lessons": 2, "sql_lm_lessons": 12,
     "sql_lm_layers": 1,
 }  # fmt: skip
