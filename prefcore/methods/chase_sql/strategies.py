@@ -5,7 +5,8 @@ plan        the whole question against SQLite's execution plan of a query, in wo
 synthetic   the whole question against the query in literal words, and against synthetic examples of its shape
 
 Each way is a softmax over queries whose weights are taught on questions of training databases. A training question is
-read by what was taught without its database, so that candidates for training are as good as those for testing.
+read by classifiers and weights from the other databases' questions, so that candidates for training are about as good
+as those for testing. (Not wholly apart: the classifiers behind the other databases' features have seen its database.)
 """
 
 from collections.abc import Callable, Mapping, Sequence
