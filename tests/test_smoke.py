@@ -156,7 +156,8 @@ def test_a_change_of_one_methods_constant_runs_that_method_and_the_comparison(tr
 def test_metrics_can_be_shown_and_plots_drawn(tracked):
     _, _, said = tracked.dvc("metrics", "show", "--json")
     shown = json.loads(said[said.index("{"):])[""]["data"]
-    assert {Path(path).stem for path in shown} == {*METHODS, "compare", "scorers", "judge", "voted", "programs"}
+    stages = {"compare", "scorers", "judge", "voted", "vision", "programs"}
+    assert {Path(path).stem for path in shown} == {*METHODS, *stages}
     tracked.dvc("plots", "show", "--out", "drawn")
     page = (tracked.folder / "drawn" / "index.html").read_text()
     assert "Training loss" in page and "Gold score" in page

@@ -55,18 +55,18 @@ def judge(model: Linear, tables: Sequence[np.ndarray]) -> Judge:
 
 
 def save(model: Linear, path: Path) -> None:
-    """One safetensors file; the names are in its metadata."""
+    """One safetensors file; names and strength are in its metadata, under one key: several have no fixed order."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    told = {"names": json.dumps(model.names), "strength": repr(model.strength)}
-    save_file({"weights": model.weights, "scale": model.scale}, path, metadata=told)
+    told = json.dumps({"names": model.names, "strength": model.strength})
+    save_file({"weights": model.weights, "scale": model.scale}, path, metadata={"linear": told})
 
 
 def load(path: Path, names: Sequence[str]) -> Linear:
     """What `save` wrote. ValueError where it was taught other numbers than `names`."""
     with safe_open(path, framework="numpy") as kept:
-        told = kept.metadata()
-        model = Linear(kept.get_tensor("weights"), kept.get_tensor("scale"), tuple(json.loads(told["names"])),
-                       float(told["strength"]))  # fmt: skip
+        told = json.loads(kept.metadata()["linear"])
+        tensors = (kept.get_tensor(name) for name in ("weights", "scale"))
+        model = Linear(*tensors, tuple(told["names"]), told["strength"])
     if model.names != tuple(names):
         other = sorted(set(model.names) ^ set(names))
         raise ValueError(f"{path} was taught other numbers than these; they differ in {other[:5]}: train it anew")
