@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from prefcore.rows import DataError, Row, fault, is_unicode, rows, short
+from prefcore.rows import DataError, Row, fault, read_text, rows, short
 
 FILES = tuple(f"candidates{end}{more}" for end in (".jsonl", ".json") for more in ("", ".gz"))
 
@@ -103,7 +103,7 @@ def database_path(databases: str | Path, db_id: str) -> Path:
 def _question(row: Row, number: int, predictions: Mapping[str, Sequence[str]]) -> Question:
     values = row.values
     gold = next((name for name in ("gold", "query", "SQL") if values.get(name)), "gold")
-    told = [_text(row, name) for name in ("db_id", "question", gold)]
+    told = [read_text(row, name) for name in ("db_id", "question", gold)]
     id = values.get("question_id", number)
     if isinstance(id, bool) or not isinstance(id, int | str):
         raise fault(row, "question_id", f"{short(id)} is neither a number nor a text")
@@ -125,15 +125,6 @@ def _candidate(row: Row, item) -> Candidate:
     if not isinstance(sql, str | None):
         raise fault(row, "candidates", f"the SQL of {item['system']}, {short(sql)}, is no text")
     return Candidate(item["system"], sql or "")
-
-
-def _text(row: Row, field: str) -> str:
-    value = row.values.get(field)
-    if not isinstance(value, str) or not value.strip():
-        raise fault(row, field, f"{short(value)} is no text; give one")
-    if not is_unicode(value):
-        raise fault(row, field, "invalid UTF-8")
-    return value
 
 
 def _predictions(folder: Path) -> dict[str, list[str]]:

@@ -33,6 +33,17 @@ def tokenizer():
 
 
 @pytest.fixture
+def peaked_llama():
+    """A random Llama with large weights, so that its next token is far from uniform."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=True, initializer_range=0.25,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).eval()
+
+
+@pytest.fixture
 def tiny_llama():
     """A random two-layer Llama, float32, eval mode; the same weights in every test."""
     torch.manual_seed(0)
