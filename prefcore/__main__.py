@@ -4,7 +4,7 @@ python -m prefcore data                     raw data and weights into data/
 python -m prefcore stage NAME               one stage before the notebooks, for the profile of params.yaml
 python -m prefcore notebook METHOD          the notebook of a method, for the profile of params.yaml
 python -m prefcore study METHOD             the study profile of one method, with the stages it needs
-python -m prefcore smoke                    every notebook with a tiny random model
+python -m prefcore smoke [--device cuda]    every notebook with a tiny random model
 python -m prefcore run METHOD --data FILE_OR_HUB_ID [--set key=value ...] [--drop-bad]
 python -m prefcore run chase_sql --data FILE_OR_FOLDER [--databases DIR] [--eval-data ... --eval-databases DIR]
 python -m prefcore sample RUN --prompt TEXT [--prompt TEXT ...]
@@ -21,7 +21,8 @@ from pathlib import Path
 
 import yaml
 
-STAGES = {  # stages before the notebooks, and the file in build/<profile>/ that each writes last
+STAGES = {  # stages before the notebooks, and the file that each writes last, seen from build/<profile>/
+    "weights": "../weights/policy/model.safetensors",
     "prepare": "texts.jsonl",
     "reference": "reference/model.safetensors",
     "scorers": "gold/model.safetensors",
@@ -46,10 +47,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("data")
-    commands.add_parser("stage").add_argument("name", choices=("weights", *STAGES))
+    commands.add_parser("stage").add_argument("name", choices=STAGES)
     commands.add_parser("notebook").add_argument("method")
     commands.add_parser("study").add_argument("method")
-    commands.add_parser("smoke")
+    commands.add_parser("smoke").add_argument("--device", default="cpu")
     run = commands.add_parser("run")
     run.add_argument("method")
     run.add_argument("--data", required=True)
@@ -101,7 +102,7 @@ def shared(params: dict) -> dict:
 
 
 def run_stage(name: str, params: dict) -> None:
-    """One of STAGES, or the weights, for the profile in params."""
+    """One of STAGES, for the profile in params."""
     from prefcore import pictures, pipeline, programs, sql_lm, sql_world, tower, votes
 
     if name == "weights":
@@ -160,6 +161,9 @@ def _read_candidates(source: str) -> None:
     candidates.read(source)
 
 
+# Chapters whose own data teach nothing: the module whose run(source, values) applies a trained model to them.
+APPLIED = {"gennm": "prefcore.methods.gennm.apply"}
+
 # Chapters whose data are no preferences of answers to prompts; each reader raises what is wrong with file and field.
 READERS: dict[str, Callable] = {
     "margin_rm": _read_votes,
@@ -186,13 +190,29 @@ def _notebook(given) -> None:
 
 
 def _study(given) -> None:
-    params, build = read_params("study"), Path("build/study")
-    if not Path("build/weights/policy/model.safetensors").exists():
-        run_stage("weights", params)
-    for stage, written in STAGES.items():
-        if not (build / written).exists():
+    params = read_params("study")
+    for stage in stages_of(given.method):
+        if not (Path("build/study") / STAGES[stage]).exists():
             run_stage(stage, params)
     run_notebook(given.method, params)
+
+
+def stages_of(method: str) -> list[str]:
+    """The stages whose output a method's notebook reads, itself or through other stages: dvc.yaml says it."""
+    path = Path("dvc.yaml")
+    if not path.exists():
+        raise FileNotFoundError(f"{path.resolve()} is missing; run this at the top of the repository")
+    stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
+    if method not in stages and method not in stages["method"]["foreach"]:
+        raise ValueError(f"{method} is no method of dvc.yaml")
+    writer = {out: name for name in STAGES for out in stages[name]["outs"]}
+    found, read = set(), [*stages.get(method, stages["method"].get("do"))["deps"]]
+    while read:
+        name = writer.get(read.pop())
+        if name and name not in found:
+            found.add(name)
+            read += stages[name]["deps"]
+    return [name for name in STAGES if name in found]
 
 
 def _run(given) -> None:
@@ -205,8 +225,8 @@ def _run(given) -> None:
         if not equals or key not in values:
             raise ValueError(f"--set {item}: give key=value with one of {', '.join(sorted(values))}")
         values[key] = yaml.safe_load(value)
-    if (Path(__file__).parent / "methods" / given.method / "apply.py").exists():  # own data are not to be learnt from
-        import_module(f"prefcore.methods.{given.method}.apply").run(given.data, values)
+    if given.method in APPLIED:
+        import_module(APPLIED[given.method]).run(given.data, values)
         return
     for name in DATABASES:
         if told := getattr(given, name):
@@ -278,7 +298,7 @@ def _merge(given) -> None:
 def _smoke(given) -> None:
     from prefcore import smoke
 
-    smoke.run()
+    smoke.run(device=given.device)
 
 
 if __name__ == "__main__":

@@ -260,6 +260,16 @@ def collate(examples: Sequence[Example], *, pad_id: int) -> dict:
     return batch
 
 
+def pad_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(token ids, 1 where there is one) [B, T] of prompts that end together, as generation wants them."""
+    width = max(map(len, prompts))
+    ids = torch.full((len(prompts), width), pad_id)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :], mask[row, width - len(prompt) :] = torch.tensor(prompt), 1
+    return ids, mask
+
+
 def pad_trunk(states: Sequence[torch.Tensor]) -> torch.Tensor:
     """The frozen layers' output of a batch's examples, [T_i, H] each, as one tensor [B, T, H], zero at the padding."""
     return torch.nn.utils.rnn.pad_sequence(list(states), batch_first=True)

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
+from prefcore.collate import pad_left
 from prefcore.progress import track
+from prefcore.sample import cut
 
 
 class Continuation(NamedTuple):
@@ -64,12 +66,7 @@ def _draw_batch(policy, tokenizer, prompts, uniforms, temperature, top_k) -> lis
     device, eos = next(policy.parameters()).device, tokenizer.eos_token_id
     count, each, steps = uniforms.shape
     uniforms = uniforms.reshape(count * each, steps).to(device, torch.float32)
-    width = max(map(len, prompts))
-    ids = torch.full((count, width), tokenizer.pad_token_id, device=device)
-    seen = torch.zeros(count, width, dtype=torch.long, device=device)
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.tensor(prompt, device=device)
-        seen[row, width - len(prompt) :] = 1
+    ids, seen = (part.to(device) for part in pad_left(prompts, tokenizer.pad_token_id))
     cache = DynamicCache(config=policy.config)
     positions = (seen.cumsum(1) - 1).clamp(min=0)
     how = {"cache": cache, "use_cache": True, "logits_to_keep": 1}
@@ -99,8 +96,6 @@ def _draw_batch(policy, tokenizer, prompts, uniforms, temperature, top_k) -> lis
 
 
 def _read(row: list[int], scores: list[float], tokenizer) -> Continuation:
-    drawn = [token for token in row if token >= 0]
-    ended = bool(drawn) and drawn[-1] == tokenizer.eos_token_id
-    drawn = drawn[:-1] if ended else drawn
+    drawn, ended = cut(row, tokenizer.eos_token_id)
     texts = tuple(tokenizer.decode([token]) for token in drawn)
     return Continuation(tokenizer.decode(drawn), ended, texts, tuple(scores[: len(drawn)]))

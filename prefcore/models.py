@@ -39,13 +39,18 @@ def add_lora(policy, *, rank: int, alpha: float, top_layers: int, seed: int):
 
     No dropout: policy and reference must be the same function at step 0.
     """
+    total = policy.config.num_hidden_layers
+    layers = list(range(max(0, total - top_layers), total))
+    return add_adapter(policy, list(LAYER_LINEARS), rank=rank, alpha=alpha, seed=seed, layers_to_transform=layers)
+
+
+def add_adapter(policy, modules: list[str] | str, *, rank: int, alpha: float, seed: int, **how):
+    """A LoRA adapter on the linear maps of these names (or of this pattern); `how` goes to peft's LoraConfig."""
     from peft import LoraConfig, get_peft_model
 
-    total = policy.config.num_hidden_layers
     torch.manual_seed(seed)
     config = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=list(LAYER_LINEARS), task_type="CAUSAL_LM",
-        layers_to_transform=list(range(max(0, total - top_layers), total)),
+        r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=modules, task_type="CAUSAL_LM", **how
     )
     return get_peft_model(policy, config).eval()
 

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from prefcore import metrics, runs
-from prefcore.rows import DataError, Row, fault, rows, short
+from prefcore.rows import DataError, Row, fault, short, usable_rows
 
 POLIS = ("participant", "group-id", "n-comments", "n-votes", "n-agree", "n-disagree")
 ENDINGS = ("participants-votes.csv", "participants-votes.csv.gz")
@@ -61,9 +61,7 @@ def read(source: str) -> list[Votes]:
 def _read(path: Path) -> Votes:
     people: dict[str, list[float]] = {}
     columns: list[str] = []
-    for row in rows(str(path)):
-        if isinstance(row, DataError):
-            raise row
+    for row in usable_rows(str(path)):
         names = list(row.values)
         polis = names[0] == POLIS[0]
         columns = [name for name in names[1:] if not (polis and name in POLIS)]
@@ -99,9 +97,7 @@ def _comments(path: Path) -> dict[str, str]:
         file = path.with_name(stem + ending)
         if path.name.endswith(ENDINGS) and file.exists():
             found = {}
-            for row in rows(str(file)):
-                if isinstance(row, DataError):
-                    raise row
+            for row in usable_rows(str(file)):
                 for field in ("comment-id", "comment-body"):
                     if field not in row.values:
                         raise fault(row, field, "no such column; give Polis's comments.csv")

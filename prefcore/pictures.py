@@ -9,7 +9,7 @@ Pictures are the package's own, chosen, never altered; nothing of the package is
 import io
 import json
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from prefcore import runs
-from prefcore.rows import DataError, fault, rows, short
+from prefcore.rows import DataError, fault, short, usable_rows
 
 ARCHIVE = Path("data/pictures/easy_vqa-1.0-py3-none-any.whl")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # of your own pictures; others are refused before they are decoded
@@ -270,17 +270,10 @@ def read_own(source: str) -> list[Row]:
     image is a path, from the file's folder or absolute. Every picture is decoded here. DataError with file, line and
     field for the first bad row: a question without a picture, one that cannot be read, a missing or equal answer.
     """
-    found = [_own(row, Path(source).parent) for row in _readable(source)]
+    found = [_own(row, Path(source).parent) for row in usable_rows(source)]
     if not found:
         raise DataError(f"{source}: no rows; give at least one with image, question, chosen and rejected")
     return found
-
-
-def _readable(source: str) -> Iterator:
-    for row in rows(source):
-        if isinstance(row, DataError):
-            raise row
-        yield row
 
 
 def _own(row, folder: Path) -> Row:

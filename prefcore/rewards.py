@@ -3,19 +3,18 @@
 The output r of a text is its reward; sigmoid(r_a - r_b) is P(a is preferred).
 """
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from torch.nn.utils import clip_grad_norm_
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, get_linear_schedule_with_warmup
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
-from prefcore import metrics, progress
+from prefcore import metrics
 from prefcore.collate import Plan
+from prefcore.descent import descend
 from prefcore.types import Example, Pair
 from prefcore.votes import VotedPair
 
@@ -94,12 +93,7 @@ def fit(
     rising over the share `warmup` of the steps, then falling to 0. No dropout, so that arms differ in their objective
     alone. FloatingPointError with the ids of the batch where a loss is not finite.
     """
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(trained, learning_rate, weight_decay=0.0)
-    steps = len(plan.batches)
-    schedule = get_linear_schedule_with_warmup(optimiser, math.ceil(warmup * steps), steps)
-    rows = []
-    for step, batch in enumerate(progress.track(plan.batches, label), 1):
+    def loss(batch):
         examples = [plan.examples[i] for i in batch]
         rewards = read([ids for e in examples for ids in e.completions], model).view(-1, 2)
         names = examples[0].columns
@@ -107,17 +101,12 @@ def fit(
         losses = objective(rewards, columns).losses
         if not losses.isfinite().all():
             raise FloatingPointError(f"the loss is not finite in the batch {[e.id for e in examples]}: lower the rate")
-        mean = losses.mean()
-        mean.backward()
-        norm = clip_grad_norm_(trained, max_grad_norm)
-        optimiser.step()
-        schedule.step()
-        optimiser.zero_grad()
         gap = (rewards[:, 0] - rewards[:, 1]).detach()
-        numbers = {"loss": mean.detach(), "grad_norm": norm.detach()}
-        numbers |= {"margin": gap.mean(), "accuracy": (gap > 0).float().mean()}
-        rows.append({"step": step, **{name: float(value) for name, value in numbers.items()}})
-    return pd.DataFrame(rows)
+        return losses.mean(), {"margin": gap.mean(), "accuracy": (gap > 0).float().mean()}
+
+    trained = [p for p in model.parameters() if p.requires_grad]
+    how = {"learning_rate": learning_rate, "warmup": warmup, "max_grad_norm": max_grad_norm, "label": label}
+    return descend(trained, plan.batches, loss, **how)
 
 
 def score(items: Sequence[tuple[str, str]], model, tokenizer, *, max_tokens: int, batch_size: int = 64) -> np.ndarray:

@@ -90,6 +90,14 @@ def rows(source: str) -> Iterator[Row | DataError]:
         raise DataError(f"{source}: cannot be read ({_one_line(error)}); is it whole?") from error
 
 
+def usable_rows(source: str) -> Iterator[Row]:
+    """The same rows; the first that cannot be read is raised."""
+    for row in rows(source):
+        if isinstance(row, DataError):
+            raise row
+        yield row
+
+
 def _decoded(raw) -> io.TextIOWrapper:
     # Bad bytes become lone surrogates, so that the error can name the row and the field that hold them.
     return io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="\n")

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from transformers import StaticCache
 
+from prefcore.collate import pad_left
 from prefcore.progress import track
 
 
@@ -47,12 +48,10 @@ def sample(
 @torch.no_grad()
 def _sample_batch(policy, tokenizer, prompts, uniforms, temperature) -> list[Sample]:
     device = next(policy.parameters()).device
-    steps, width, eos = uniforms.shape[1], max(map(len, prompts)), tokenizer.eos_token_id
-    ids = torch.full((len(prompts), width), tokenizer.pad_token_id)
-    seen = torch.zeros(len(prompts), width + steps, dtype=torch.bool)
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.tensor(prompt)
-        seen[row, width - len(prompt) : width] = True
+    steps, eos = uniforms.shape[1], tokenizer.eos_token_id
+    ids, seen = pad_left(prompts, tokenizer.pad_token_id)
+    width = ids.shape[1]
+    seen = torch.cat([seen, seen.new_zeros(len(prompts), steps)], 1).bool()
     ids, seen, uniforms = ids.to(device), seen.to(device), uniforms.to(device, torch.float32)
     lengths = seen.sum(1)
     cache = StaticCache(config=policy.config, max_cache_len=width + steps)
@@ -90,8 +89,13 @@ def _sample_batch(policy, tokenizer, prompts, uniforms, temperature) -> list[Sam
         ids, positions, mask = chosen, (lengths + step)[:, None], seen[:, None, None]
     out = []
     for row, score in zip(tokens.tolist(), total.tolist(), strict=True):
-        drawn = [token for token in row if token >= 0]
-        ended = bool(drawn) and drawn[-1] == eos
-        drawn = drawn[:-1] if ended else drawn
+        drawn, ended = cut(row, eos)
         out.append(Sample(tuple(drawn), tokenizer.decode(drawn), ended, score))
     return out
+
+
+def cut(row: Sequence[int], eos: int) -> tuple[list[int], bool]:
+    """(drawn tokens without the -1 that follow the end, and without EOS; whether they ended by EOS)."""
+    drawn = [token for token in row if token >= 0]
+    ended = bool(drawn) and drawn[-1] == eos
+    return drawn[:-1] if ended else drawn, ended

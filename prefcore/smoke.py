@@ -38,7 +38,7 @@ from prefcore import (
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMON = {
-    "device": "cpu", "threads": 1, "max_prompt": 32, "max_completion": 24, "max_new_tokens": 6, "lora_rank": 2,
+    "threads": 1, "max_prompt": 32, "max_completion": 24, "max_new_tokens": 6, "lora_rank": 2,
     "lora_layers": 1, "batch_size": 4, "epochs": 1, "learning_rate": 1.0e-2,
 }  # fmt: skip
 METHODS = {  # random scorers and judges say little, so no threshold may leave a method without data
@@ -100,16 +100,16 @@ TEMPLATE = (
 )
 
 
-def run(folder: Path | None = None) -> dict[str, float]:
+def run(folder: Path | None = None, *, device: str = "cpu") -> dict[str, float]:
     """Every notebook in a workspace (a passing one if no folder is named); seconds of each, which are printed too.
 
     Raises RuntimeError for the first notebook that fails; the partial copy stays in `folder`.
     """
     if folder is None:
         with tempfile.TemporaryDirectory() as passing:
-            return run(Path(passing))
+            return run(Path(passing), device=device)
     start = time.monotonic()
-    params = workspace(folder)
+    params = workspace(folder, device=device)
     seconds = {"workspace": time.monotonic() - start}
     for method in params["methods"]:
         start = time.monotonic()
@@ -129,13 +129,14 @@ def run_notebook(method: str, params: Mapping, folder: Path) -> Path:
     return output
 
 
-def workspace(folder: Path) -> dict:
+def workspace(folder: Path, *, device: str = "cpu") -> dict:
     """Fill `folder` with all that notebooks and command line read, and return what its params.yaml says.
 
     params.yaml, notebooks/, build/weights/ (random), build/smoke/ as the stages leave it, metrics/smoke/.
     """
     folder.mkdir(parents=True, exist_ok=True)
     params = shrink(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
+    params["common"]["device"] = device
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
     shared = {"profile": "smoke"} | params["common"] | params["smoke"]["shared"]

@@ -4,7 +4,6 @@ Two stages: the tower learns what pictures show; then projector and language lay
 in which a planted prior lets the question's words alone suggest the answer.
 """
 
-import math
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -14,18 +13,17 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 from transformers import (
     CLIPVisionConfig,
     CLIPVisionModel,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
-    get_linear_schedule_with_warmup,
 )  # fmt: skip
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from prefcore import metrics, models, pictures, progress, runs, vision
+from prefcore import metrics, models, pictures, runs, vision
+from prefcore.descent import descend
 
 SIZE, PATCH = 64, 16  # pixels: a picture has (SIZE / PATCH)^2 = 16 tokens
 TOWER = {"hidden_size": 96, "intermediate_size": 192, "num_hidden_layers": 3, "num_attention_heads": 4}
@@ -108,22 +106,14 @@ def fit_tower(
     torch.manual_seed(seed)
     head = torch.nn.Linear(tower.config.hidden_size, sum(counts))
     trained = [*tower.parameters(), *head.parameters()]
-    optimiser = torch.optim.AdamW(trained, learning_rate, weight_decay=0.01)
-    steps = epochs * math.ceil(len(pixels) / batch_size)
-    schedule = get_linear_schedule_with_warmup(optimiser, math.ceil(0.1 * steps), steps)
     order = torch.cat([torch.randperm(len(pixels), generator=generator) for _ in range(epochs)])
-    rows = []
-    for step, batch in enumerate(progress.track(order.split(batch_size)[:steps], "vision tower"), 1):
+
+    def loss(batch):
         logits = head(look(tower, move(pixels[batch], generator)).mean(1)).split(counts, 1)
-        losses = [torch.nn.functional.cross_entropy(o, t[batch]) for o, t in zip(logits, labels, strict=True)]
-        loss = sum(losses)
-        loss.backward()
-        clip_grad_norm_(trained, 1.0)
-        optimiser.step()
-        schedule.step()
-        optimiser.zero_grad()
-        rows.append({"step": step, "loss": float(loss.detach())})
-    return head, pd.DataFrame(rows)
+        return sum(torch.nn.functional.cross_entropy(o, t[batch]) for o, t in zip(logits, labels, strict=True)), {}
+
+    how = {"learning_rate": learning_rate, "weight_decay": 0.01, "label": "vision tower"}
+    return head, descend(trained, order.split(batch_size), loss, **how)
 
 
 def look(tower: CLIPVisionModel, pixels: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ K completions as branches), and where the tower, the projector and the lowest la
 batch's `trunk`, computed once.
 """
 
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,11 +16,11 @@ import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
-from transformers import AutoModelForImageTextToText, AutoProcessor, get_linear_schedule_with_warmup
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from prefcore import models, progress
-from prefcore.collate import Plan, collate, encode_text, longest, make_plan, size
+from prefcore.collate import Plan, collate, encode_text, longest, make_plan, pad_left, size
+from prefcore.descent import descend
 from prefcore.logps import branch_logps, choose_path, frozen_depth, to_device, unwrap
 from prefcore.reference import TOKENS, token_batches, without_adapter
 from prefcore.types import Example
@@ -60,16 +59,12 @@ def add_lora(model, *, rank: int, alpha: float, top_layers: int, seed: int):
 
     ValueError where no language layer would stay frozen: the shared engine keeps what lies below as the batch's trunk.
     """
-    from peft import LoraConfig, get_peft_model
-
     total = len(model.get_decoder().layers)
     if not 0 < top_layers < total:
         raise ValueError(f"adapters on {top_layers} of {total} language layers: between 1 and {total - 1} can have one")
     numbers, names = "|".join(map(str, range(total - top_layers, total))), "|".join(models.LAYER_LINEARS)
     inside = rf".*(language_model|text_model)\.layers\.({numbers})\..*({names})"
-    torch.manual_seed(seed)
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=inside, task_type="CAUSAL_LM")
-    return get_peft_model(model, config).eval()
+    return models.add_adapter(model, inside, rank=rank, alpha=alpha, seed=seed)
 
 
 # --- prompts --------------------------------------------------------------------------------------------------------
@@ -208,22 +203,15 @@ def teach(
         part.requires_grad_(True)
     trained = [p for p in model.parameters() if p.requires_grad]
     plan = make_plan(examples, batch_size=batch_size, epochs=epochs, seed=seed, pad_id=pad_id)
-    optimiser = torch.optim.AdamW(trained, learning_rate, weight_decay=0.0)
-    steps = len(plan.batches)
-    schedule = get_linear_schedule_with_warmup(optimiser, math.ceil(0.1 * steps), steps)
-    rows = []
-    for step, batch in enumerate(progress.track(plan.batches, label), 1):
+
+    def loss(batch):
         chosen = [examples[i] for i in batch]
         scores = logps(model, chosen, [images[i] for i in batch], pad_id=pad_id)
-        loss = -scores.sum() / sum(len(c) for e in chosen for c in e.completions)
-        loss.backward()
-        norm = clip_grad_norm_(trained, 1.0)
-        optimiser.step()
-        schedule.step()
-        optimiser.zero_grad()
-        rows.append({"step": step, "loss": float(loss.detach()), "grad_norm": float(norm)})
+        return -scores.sum() / sum(len(c) for e in chosen for c in e.completions), {}
+
+    history = descend(trained, plan.batches, loss, learning_rate=learning_rate, label=label)
     model.requires_grad_(False)
-    return pd.DataFrame(rows)
+    return history
 
 
 # --- answers --------------------------------------------------------------------------------------------------------
@@ -243,16 +231,12 @@ def answer(policy, processor, prompts: Sequence[Prompt], *, max_new_tokens: int,
             block = [key for key in order[start : start + batch_size] if bool(unique[key].image) == kind]
             if not block:
                 continue
-            width = max(len(key[0]) for key in block)
-            ids = torch.full((len(block), width), tokenizer.pad_token_id)
-            mask = torch.zeros_like(ids)
-            for row, (tokens, _) in enumerate(block):
-                ids[row, width - len(tokens) :], mask[row, width - len(tokens) :] = torch.tensor(tokens), 1
+            ids, mask = pad_left([tokens for tokens, _ in block], tokenizer.pad_token_id)
             images = [unique[key].image for key in block]
             shown = {k: torch.cat([image[k] for image in images]).to(device) for k in images[0]}
             out = model.generate(
                 input_ids=ids.to(device), attention_mask=mask.to(device), **shown, do_sample=False, use_cache=True,
                 max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
             )  # fmt: skip
-            said |= zip(block, tokenizer.batch_decode(out[:, width:], skip_special_tokens=True), strict=True)
+            said |= zip(block, tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True), strict=True)
     return [said[key].strip() for key in keys]

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from prefcore.rows import SUFFIXES, DataError, Row, fault, read_text, rows, short
+from prefcore.rows import SUFFIXES, DataError, Row, fault, read_text, rows, short, usable_rows
 from prefcore.votes import VotedPair
 
 WORDS = {"a": 1.0, "a1": 1.0, "b": 0.0, "a2": 0.0, "tie": 0.5, "equal": 0.5}
@@ -100,9 +100,7 @@ def _places(source: str) -> tuple[Path, Path | None]:
 
 def _texts(library: Path) -> dict[str, str]:
     out = {}
-    for row in rows(str(library)):
-        if isinstance(row, DataError):
-            raise row
+    for row in usable_rows(str(library)):
         out[str(row.values.get("id"))] = read_text(row, "text")
     return out
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from prefcore import notebooks
-from prefcore.__main__ import main
+from prefcore.__main__ import main, stages_of
 
+ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 GOOD = {"prompt": "a b", "chosen": " c", "rejected": " d"}
 CHAT = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
@@ -40,6 +41,30 @@ def fails(toy_world, no_training, capsys):
         return err.strip()
 
     return run
+
+
+# --- studies --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "stages"),
+    [
+        ("gennm", ["weights", "programs"]),
+        ("chase_sql", ["weights", "sql_world", "sql_lm"]),
+        ("micro", ["weights", "prepare"]),
+        ("dpo", ["weights", "prepare", "reference", "scorers", "judge", "preferences"]),
+        ("compare", []),
+    ],
+)
+def test_a_study_builds_only_what_its_notebook_reads(method, stages, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert stages_of(method) == stages
+
+
+def test_the_study_of_an_unknown_method_is_one_line(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    assert main(["study", "ppo"]) == 1
+    assert capsys.readouterr().err == "error: ppo is no method of dvc.yaml\n"
 
 
 # --- own data ---------------------------------------------------------------------------------------------------

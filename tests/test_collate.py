@@ -15,6 +15,7 @@ from prefcore.collate import (
     encode_unary,
     longest,
     make_plan,
+    pad_left,
     pad_trunk,
     size,
 )  # fmt: skip
@@ -246,3 +247,8 @@ def test_longest_bounds_every_prompt_with_every_completion():
 def test_kept_states_are_padded_to_the_longest():
     padded = pad_trunk([torch.ones(2, 3), torch.ones(1, 3)])
     assert padded.shape == (2, 2, 3) and padded[1, 1].tolist() == [0, 0, 0]
+
+
+def test_prompts_padded_on_the_left_end_together_and_the_mask_says_where_they_begin():
+    ids, mask = pad_left([(5, 6, 7), (8,)], 0)
+    assert ids.tolist() == [[5, 6, 7], [0, 0, 8]] and mask.tolist() == [[1, 1, 1], [0, 0, 1]]

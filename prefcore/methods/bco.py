@@ -19,7 +19,7 @@ from torch.nn.functional import logsigmoid
 
 from prefcore.aggregate import find_positives, scale_to_class_means
 from prefcore.ranks import sum_over_ranks
-from prefcore.shapes import check_shapes
+from prefcore.shapes import check_shapes, check_shares
 from prefcore.types import LossOutput
 
 
@@ -110,9 +110,7 @@ def density_ratio_weights(prob: Tensor, *, minimum: float, maximum: float) -> Te
     prob [B]: the classifier's probability that the row's prompt comes from the thumbs-up prompts.
     """
     check_shapes("prob [B]", prob)
-    inside = (prob >= 0) & (prob <= 1)
-    if not inside.all():
-        raise ValueError(f"probabilities must be in [0, 1]; got {prob[~inside].tolist()}")
+    check_shares(probabilities=prob)
     return (prob / (1 - prob + 1e-8)).clamp(minimum, maximum).detach()
 
 

@@ -1,0 +1,105 @@
+"""On a GPU: the CPU's numbers, gradients and training within rounding, and every notebook to its last cell."""
+
+import copy
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+import yaml
+from test_logps import draw
+from test_smoke import ROOT
+
+from prefcore import models, reference, smoke, train
+from prefcore.collate import collate, make_plan
+from prefcore.logps import branch_logps, run_trunk, to_device
+from prefcore.methods import dpo
+from prefcore.sample import sample
+
+METHODS = list(yaml.safe_load((ROOT / "params.yaml").read_text())["methods"])
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.timeout(900),
+]  # fmt: skip
+
+
+@pytest.fixture
+def policy(tiny_llama):
+    """A Llama with an adapter that already does something."""
+    adapted = models.add_lora(tiny_llama, rank=4, alpha=8.0, top_layers=1, seed=0)
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return adapted
+
+
+def score(policy, examples, device, depth=0):
+    batch = to_device(collate(examples, pad_id=0), device)
+    if depth:
+        batch |= {"trunk": run_trunk(policy, batch, depth).detach(), "depth": depth}
+    return branch_logps(policy, batch)
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_numbers_and_gradients_are_the_cpus_within_rounding(policy, depth):
+    examples, found = draw(8, 3), {}
+    for device in ("cpu", "cuda"):
+        model = copy.deepcopy(policy).to(device)
+        logps = score(model, examples, device, depth)
+        logps.square().mean().backward()
+        found[device] = [logps.detach().cpu()] + [p.grad.cpu() for p in model.parameters() if p.grad is not None]
+    assert len(found["cpu"]) > 1
+    for one, other in zip(*found.values(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+
+
+def test_a_training_ends_where_the_cpus_does(policy, tmp_path):
+    plan, ends = make_plan(draw(16, 2), batch_size=4, epochs=2, seed=0, pad_id=0), {}
+
+    def loss(logps, ref_logps, batch, state):
+        return dpo.loss(logps, ref_logps, beta=0.5)
+
+    for device in ("cpu", "cuda"):
+        model = copy.deepcopy(policy).to(device)
+        ready = reference.attach(plan, model, cache=tmp_path / device)
+        history = train.fit(model, ready, loss, learning_rate=1e-2, seed=0, checkpoints=tmp_path / f"{device}-run")
+        ends[device] = history["loss"].to_numpy(), [p.detach().cpu() for p in model.parameters() if p.requires_grad]
+    assert abs(ends["cpu"][0] - ends["cuda"][0]).max() < 1e-3
+    starts = [p for p in policy.parameters() if p.requires_grad]
+    assert max((one - start).abs().max() for one, start in zip(ends["cpu"][1], starts, strict=True)) > 0.02
+    for one, other in zip(ends["cpu"][1], ends["cuda"][1], strict=True):
+        assert (one - other).abs().max() < 5e-3
+
+
+def test_the_same_seed_draws_the_cpus_tokens(peaked_llama, tokenizer):
+    prompts, drawn = [(4, 5, 6), (7, 8), (9, 10, 11, 12)], []
+    for device in ("cpu", "cuda"):
+        found = sample(copy.deepcopy(peaked_llama).to(device), tokenizer, prompts, max_new_tokens=8, seed=3)
+        drawn.append([one.ids for one in found])
+    assert drawn[0] == drawn[1]
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """What each notebook's command said, and its exit status; the comparison comes after the others."""
+    folder = tmp_path_factory.mktemp("cuda")
+    smoke.workspace(folder, device="cuda")
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+
+    def run(method):
+        command = [sys.executable, "-m", "prefcore", "notebook", method]
+        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+        return done.returncode, done.stderr[-2000:]
+
+    with ThreadPoolExecutor(4) as four:
+        others = [m for m in METHODS if m != "compare"]
+        said = dict(zip(others, four.map(run, others), strict=True))
+    return said | {"compare": run("compare")}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_notebook_runs_on_the_gpu(executed, method):
+    status, said = executed[method]
+    assert status == 0, said
