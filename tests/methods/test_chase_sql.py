@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from scipy import special
 
 from prefcore import sql_forms, sql_layouts, sql_world
 from prefcore.candidates import Candidate
@@ -350,6 +351,14 @@ def test_the_weights_are_where_the_slope_is_0():
     weights = ranking.fit([np.array([[1.0], [0.0]])], [np.array([True, False])], ridge=0.5)
     w = weights.weights[0]
     assert weights.spread[0] == 0.5 and 2 / (1 + np.exp(2 * w)) == pytest.approx(0.5 * w, abs=1e-4)
+
+
+def test_the_softmax_within_groups_is_scipys_group_by_group_and_bears_large_logits():
+    rng, sizes = np.random.default_rng(0), np.array([1, 4, 2])
+    logits = np.concatenate([rng.normal(size=n) + 800 * (n - 2) for n in sizes])
+    total, chances = ranking.softmax(logits, sizes)
+    for group, one, part in zip(np.split(logits, [1, 5]), total, np.split(chances, [1, 5]), strict=True):
+        assert one == pytest.approx(special.logsumexp(group)) and part == pytest.approx(special.softmax(group))
 
 
 # --- fixer ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import logsumexp
 
 
 class Weights(NamedTuple):
@@ -27,21 +26,30 @@ def fit(options: Sequence[np.ndarray], right: Sequence[np.ndarray], *, ridge: fl
     known = [(x, y) for x, y in zip(options, right, strict=True) if 0 < y.sum() < len(y)]
     if not known:
         raise ValueError(f"none of {len(options)} questions has both right and wrong options: widen what is enumerated")
-    spread = np.concatenate([x for x, _ in known]).std(axis=0)
+    rows, good = np.concatenate([x for x, _ in known]), np.concatenate([y for _, y in known])
+    spread = rows.std(axis=0)
     spread = np.where(spread > 1e-9, spread, 1.0)
-    scaled = [(x / spread, y) for x, y in known]
+    rows = rows / spread
+    best = rows[good]
+    sizes, counts = (np.array([size(y) for _, y in known]) for size in (len, np.sum))
 
     def loss(w):
-        total, slope = 0.0, np.zeros_like(w)
-        for x, y in scaled:
-            logits = x @ w
-            every, good = logsumexp(logits), logsumexp(logits[y])
-            total += every - good
-            slope += np.exp(logits - every) @ x - np.exp(logits[y] - good) @ x[y]
-        return total / len(scaled) + ridge * w @ w / 2, slope / len(scaled) + ridge * w
+        every, chances = softmax(rows @ w, sizes)
+        right, shares = softmax(best @ w, counts)
+        slope = chances @ rows - shares @ best
+        return (every - right).mean() + ridge * w @ w / 2, slope / len(known) + ridge * w
 
     found = minimize(loss, np.zeros(len(spread)), jac=True, method="L-BFGS-B", options={"maxiter": 200})
     return Weights(found.x, spread)
+
+
+def softmax(logits: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(log of the sum of exponentials [q], softmax [n]) within q groups that follow each other in logits [n]."""
+    starts = np.cumsum(sizes) - sizes
+    highest = np.maximum.reduceat(logits, starts)
+    powers = np.exp(logits - np.repeat(highest, sizes))
+    total = np.add.reduceat(powers, starts)
+    return highest + np.log(total), powers / np.repeat(total, sizes)
 
 
 def logits(options: np.ndarray, weights: Weights) -> np.ndarray:
