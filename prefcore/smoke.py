@@ -146,7 +146,8 @@ def workspace(folder: Path, *, device: str = "cpu") -> dict:
         make_pictures(pictures.ARCHIVE)
         runs.write_lines(make_texts(), build / "texts.jsonl")
         runs.write_lines(made := make_functions(), build / "functions.jsonl")
-        runs.write_metrics({"steps": {"with_names": len(made)}, **programs.by_project(made)}, "smoke", "programs")
+        steps = dict.fromkeys(("found", "of_the_size", "decompiled", "with_truth", "with_names"), len(made))
+        runs.write_metrics({"steps": steps, **programs.by_project(made)}, "smoke", "programs")
         for stage in (pipeline.fit_reference, pipeline.fit_scorers, pipeline.fit_judge, pipeline.make_preferences,
                       votes.prepare, pictures.prepare, tower.fit, tower.fit_biased, sql_world.build,
                       sql_lm.fit):  # fmt: skip
