@@ -38,7 +38,7 @@ from prefcore import (
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMON = {
-    "threads": 1, "max_prompt": 32, "max_completion": 24, "max_new_tokens": 6, "lora_rank": 2,
+    "device": "cpu", "threads": 1, "max_prompt": 32, "max_completion": 24, "max_new_tokens": 6, "lora_rank": 2,
     "lora_layers": 1, "batch_size": 4, "epochs": 1, "learning_rate": 1.0e-2,
 }  # fmt: skip
 METHODS = {  # random scorers and judges say little, so no threshold may leave a method without data
