@@ -13,6 +13,7 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 from transformers import AutoModelForSequenceClassification
 
 from prefcore import notebooks, runs, smoke
@@ -190,6 +191,17 @@ def test_the_same_notebook_runs_on_a_users_own_pairs(toy_world, method, capsys):
     assert Path(f"runs/own/{method}/notebook.html").exists() and not Path(f"metrics/smoke/{method}.json").exists()
 
 
+def test_the_notebook_on_pictures_runs_on_a_users_own_rows(toy_world):
+    rows = []
+    for i in range(20):
+        Image.new("RGB", (64, 64), (12 * i, 0, 99)).save(f"{i}.png")
+        rows.append({"image": f"{i}.png", "question": "what color?", "chosen": f"It is {i}.", "rejected": "It is not."})
+    Path("own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["run", "napo", "--data", "own.jsonl", "--set", "vision_policy=build/smoke/biased", "pairs=8"]) == 0
+    arms = runs.read_metrics("own", ["napo"])["napo"]["arms"]
+    assert {"base", "dpo", "napo"} <= set(arms) and set(arms["base"]) == set(arms["napo"]) >= {"right"}
+
+
 # --- make smoke -------------------------------------------------------------------------------------------------
 
 
@@ -197,7 +209,7 @@ def test_smoke_runs_every_notebook_the_comparison_last_and_says_how_long_each_to
     started = []
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
-    monkeypatch.setattr(smoke, "workspace", lambda folder: smoke.shrink(params))
+    monkeypatch.setattr(smoke, "workspace", lambda folder, device: smoke.shrink(params))
     monkeypatch.setattr(notebooks, "execute", lambda path, output, values, root: started.append((path, values, root)))
     monkeypatch.setattr(notebooks, "export_html", lambda *_: None)
     seconds = smoke.run(tmp_path)
