@@ -206,7 +206,7 @@ def stages_of(method: str) -> list[str]:
     if method not in stages and method not in stages["method"]["foreach"]:
         raise ValueError(f"{method} is no method of dvc.yaml")
     writer = {out: name for name in STAGES for out in stages[name]["outs"]}
-    found, read = set(), [*stages.get(method, stages["method"].get("do"))["deps"]]
+    found, read = set(), [*stages.get(method, stages["method"]["do"])["deps"]]
     while read:
         name = writer.get(read.pop())
         if name and name not in found:

@@ -10,7 +10,6 @@ import pytest
 import torch
 import yaml
 from test_logps import draw
-from test_smoke import ROOT
 
 from prefcore import models, reference, smoke, train
 from prefcore.collate import collate, make_plan
@@ -18,7 +17,7 @@ from prefcore.logps import branch_logps, run_trunk, to_device
 from prefcore.methods import dpo
 from prefcore.sample import sample
 
-METHODS = list(yaml.safe_load((ROOT / "params.yaml").read_text())["methods"])
+METHODS = list(yaml.safe_load((smoke.ROOT / "params.yaml").read_text())["methods"])
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
     pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.timeout(900),
@@ -86,7 +85,7 @@ def executed(tmp_path_factory):
     """What each notebook's command said, and its exit status; the comparison comes after the others."""
     folder = tmp_path_factory.mktemp("cuda")
     smoke.workspace(folder, device="cuda")
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(smoke.ROOT), os.environ.get("PYTHONPATH")]))}
 
     def run(method):
         command = [sys.executable, "-m", "prefcore", "notebook", method]
