@@ -129,7 +129,7 @@ def summary(runs: list[dict]) -> list[dict]:
     rows = []
     for name in dict.fromkeys(run["case"] for run in runs):
         ours, peer = ([run for run in runs if (run["case"], run["side"]) == (name, side)] for side in SIDES)
-        steps = [zip(o["losses"], p["losses"], strict=True) for o, p in zip(ours, peer, strict=True)]
+        steps = [zip(o["losses"], p.losses, strict=True) for o, p in zip(ours, peer, strict=True)]
         gap = max(abs(a - b) for step in steps for a, b in step)
 
         def middle(side, key):

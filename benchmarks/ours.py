@@ -5,17 +5,17 @@ from pathlib import Path
 import torch
 
 from benchmarks.work import BETA, CLIP, RATE, Case, Pair
-from prefcore import reference, train
-from prefcore.collate import Plan
+from prefcore.data.types import Example
+from prefcore.engine import reference, train
+from prefcore.engine.collate import Plan
 from prefcore.methods import bco, dpo, kto
-from prefcore.types import Example
 
 
 def run(case: Case, policy, pairs: list[Pair], folder: Path) -> list[float]:
     """Train the policy; returns the loss of each step. Counts the reference pass and the checkpoint at the end."""
     plan = reference.attach(make_plan(case, pairs), policy, cache=None)
     history = train.fit(
-        policy, plan, OBJECTIVES[case.method], learning_rate=RATE, checkpoints=folder, seed=0, warmup=0,
+        policy, plan, OBJECTIVES[case.method], {}, learning_rate=RATE, checkpoints=folder, seed=0, warmup=0,
         schedule="constant", max_grad_norm=CLIP, save_every=len(plan.batches),
         state={"total": 0.0, "count": 0.0} if case.method == "bco" else None,
     )

@@ -1,9 +1,9 @@
 """The command line. The only code that reads params.yaml; everything below gets its numbers as arguments.
 
 python -m prefcore data                     raw data and weights into data/
-python -m prefcore stage NAME               one stage before the notebooks, for the profile of params.yaml
-python -m prefcore notebook METHOD          the notebook of a method, for the profile of params.yaml
-python -m prefcore study METHOD             the study profile of one method, with the stages it needs
+python -m prefcore stage FUNCTION           what a stage of dvc.yaml calls, as lab.pipeline.fit_judge [--profile quick]
+python -m prefcore notebook METHOD          the notebook of a method [--profile quick]
+python -m prefcore study METHOD             the study of one method, with the stages that it needs, through DVC
 python -m prefcore smoke [--device cuda]    every notebook with a tiny random model
 python -m prefcore run METHOD --data FILE_OR_HUB_ID [--set key=value ...] [--drop-bad]
 python -m prefcore run chase_sql --data FILE_OR_FOLDER [--databases DIR] [--eval-data ... --eval-databases DIR]
@@ -21,22 +21,6 @@ from pathlib import Path
 
 import yaml
 
-STAGES = {  # stages before the notebooks, and the file that each writes last, seen from build/<profile>/
-    "weights": "../weights/policy/model.safetensors",
-    "prepare": "texts.jsonl",
-    "reference": "reference/model.safetensors",
-    "scorers": "gold/model.safetensors",
-    "judge": "judge/model.safetensors",
-    "preferences": "preferences.jsonl",
-    "voted": "voted.jsonl",
-    "pictures": "pictures.jsonl",
-    "vision": "tower/model.safetensors",
-    "biased": "biased/model.safetensors",
-    "programs": "functions.jsonl",
-    "sql_world": "sql_world/lessons.jsonl",
-    "sql_lm": "sql_lm",
-}
-
 DATABASES = ("databases", "eval_data", "eval_databases")  # what `run` also takes for a method on databases
 
 
@@ -47,8 +31,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("data")
-    commands.add_parser("stage").add_argument("name", choices=STAGES)
-    commands.add_parser("notebook").add_argument("method")
+    stage, notebook = commands.add_parser("stage"), commands.add_parser("notebook")
+    stage.add_argument("function")
+    notebook.add_argument("method")
+    for command in (stage, notebook):
+        command.add_argument("--profile", default="")
     commands.add_parser("study").add_argument("method")
     commands.add_parser("smoke").add_argument("--device", default="cpu")
     run = commands.add_parser("run")
@@ -87,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def read_params(profile: str | None = None) -> dict:
+def read_params(profile: str = "") -> dict:
     """params.yaml of the current folder, with another profile if one is named."""
     path = Path("params.yaml")
     if not path.exists():
@@ -102,33 +89,27 @@ def shared(params: dict) -> dict:
 
 
 def run_stage(name: str, params: dict) -> None:
-    """One of STAGES, for the profile in params."""
-    from prefcore import pictures, pipeline, programs, sql_lm, sql_world, tower, votes
+    """The function prefcore.<name> of (parameters, build folder), for the profile in params."""
+    from prefcore.data.types import freeze
 
-    if name == "weights":
-        return pipeline.weights()
-    functions = {
-        "prepare": pipeline.prepare,
-        "reference": pipeline.fit_reference,
-        "scorers": pipeline.fit_scorers,
-        "judge": pipeline.fit_judge,
-        "preferences": pipeline.make_preferences,
-        "voted": votes.prepare,
-        "pictures": pictures.prepare,
-        "vision": tower.fit,
-        "biased": tower.fit_biased,
-        "programs": programs.prepare,
-        "sql_world": sql_world.build,
-        "sql_lm": sql_lm.fit,
-    }
-    start = time.monotonic()
-    functions[name](shared(params), Path("build") / params["profile"])
+    start, stage = time.monotonic(), function(name)
+    stage(freeze(shared(params)), Path("build") / params["profile"])
     print(f"{name} ({params['profile']}): {time.monotonic() - start:.0f} s", flush=True)
+
+
+def function(name: str) -> Callable:
+    """prefcore.<module>.<function>, imported only now, as no command needs all modules."""
+    module, _, last = f"prefcore.{name}".rpartition(".")
+    try:
+        found = getattr(import_module(module), last)
+    except (ImportError, AttributeError):
+        raise ValueError(f"there is no function prefcore.{name}; dvc.yaml has the names of all stages") from None
+    return found
 
 
 def run_notebook(method: str, params: dict) -> None:
     """The notebook of a method with the profile's parameters; the executed copy goes to runs/<profile>/<method>/."""
-    from prefcore import notebooks, parameters
+    from prefcore.lab import notebooks, parameters
 
     start, folder = time.monotonic(), Path("runs") / params["profile"] / method
     path = f"notebooks/{method}.ipynb"
@@ -137,86 +118,44 @@ def run_notebook(method: str, params: dict) -> None:
     print(f"{method} ({params['profile']}): {time.monotonic() - start:.0f} s", flush=True)
 
 
-def _read_votes(source: str) -> None:
-    from prefcore import voters
-
-    voters.read(source, seed=0)
-
-
-def _read_pictures(source: str) -> None:
-    from prefcore import pictures
-
-    pictures.read_own(source)
-
-
-def _read_people(source: str) -> None:
-    from prefcore import people
-
-    people.read(source)
-
-
-def _read_candidates(source: str) -> None:
-    from prefcore import candidates
-
-    candidates.read(source)
-
-
-# Chapters whose own data teach nothing: the module whose run(source, values) applies a trained model to them.
-APPLIED = {"gennm": "prefcore.methods.gennm.apply"}
+# Chapters whose own data teach nothing: the function of (source, parameters) that applies a trained model to them.
+APPLIED = {"gennm": "methods.gennm.apply.run"}
 
 # Chapters whose data are no preferences of answers to prompts; each reader raises what is wrong with file and field.
-READERS: dict[str, Callable] = {
-    "margin_rm": _read_votes,
-    "micro": _read_votes,
-    "autoraters": _read_votes,
-    "canonical_basis": _read_people,
-    "napo": _read_pictures,
-    "chase_sql": _read_candidates,
+READERS = {
+    "margin_rm": "scoring.voters.read",
+    "micro": "scoring.voters.read",
+    "autoraters": "scoring.voters.read",
+    "canonical_basis": "methods.canonical_basis.people.read",
+    "napo": "methods.napo.world.pictures.read_own",
+    "chase_sql": "methods.chase_sql.candidates.read",
 }
 
 
 def _data(given) -> None:
-    from prefcore import sources
+    from prefcore.data import sources
 
     sources.fetch(Path("data"))
 
 
 def _stage(given) -> None:
-    run_stage(given.name, read_params())
+    run_stage(given.function, read_params(given.profile))
 
 
 def _notebook(given) -> None:
-    run_notebook(given.method, read_params())
+    run_notebook(given.method, read_params(given.profile))
 
 
 def _study(given) -> None:
-    params = read_params("study")
-    for stage in stages_of(given.method):
-        if not (Path("build/study") / STAGES[stage]).exists():
-            run_stage(stage, params)
-    run_notebook(given.method, params)
+    from prefcore.lab import study
 
-
-def stages_of(method: str) -> list[str]:
-    """The stages whose output a method's notebook reads, itself or through other stages: dvc.yaml says it."""
-    path = Path("dvc.yaml")
-    if not path.exists():
-        raise FileNotFoundError(f"{path.resolve()} is missing; run this at the top of the repository")
-    stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
-    if method not in stages and method not in stages["method"]["foreach"]:
-        raise ValueError(f"{method} is no method of dvc.yaml")
-    writer = {out: name for name in STAGES for out in stages[name]["outs"]}
-    found, read = set(), [*stages.get(method, stages["method"]["do"])["deps"]]
-    while read:
-        name = writer.get(read.pop())
-        if name and name not in found:
-            found.add(name)
-            read += stages[name]["deps"]
-    return [name for name in STAGES if name in found]
+    study.run(given.method)
 
 
 def _run(given) -> None:
-    from prefcore import datasets, notebooks, parameters
+    from prefcore.data import datasets
+    from prefcore.data.types import freeze
+    from prefcore.lab import notebooks, parameters
 
     path = f"notebooks/{given.method}.ipynb"
     values = parameters.choose(path, read_params()) | {"data": given.data, "profile": "own"}
@@ -226,7 +165,7 @@ def _run(given) -> None:
             raise ValueError(f"--set {item}: give key=value with one of {', '.join(sorted(values))}")
         values[key] = yaml.safe_load(value)
     if given.method in APPLIED:
-        import_module(APPLIED[given.method]).run(given.data, values)
+        function(APPLIED[given.method])(given.data, freeze(values))
         return
     for name in DATABASES:
         if told := getattr(given, name):
@@ -241,7 +180,8 @@ def _run(given) -> None:
         records, problems = datasets.read_usable(given.data)
         print(f"{len(records)} usable rows, {len(problems)} left out{': ' + str(problems[0]) if problems else ''}")
     else:
-        READERS.get(given.method, datasets.read)(given.data)  # bad input stops here, before any training
+        read = function(READERS.get(given.method, "data.datasets.read"))
+        read(given.data)  # bad input stops here, before any training
     if "databases" in values:
         _check_databases(values)
     folder = Path("runs/own") / given.method
@@ -252,7 +192,7 @@ def _run(given) -> None:
 
 def _check_databases(values: dict) -> None:
     """What can be wrong with databases and a second data set is said before anything is trained."""
-    from prefcore import candidates
+    from prefcore.methods.chase_sql import candidates
 
     candidates.find_databases(values["data"], values["databases"])
     if values["eval_databases"] and not values["eval_data"]:
@@ -263,7 +203,7 @@ def _check_databases(values: dict) -> None:
 
 
 def _load_run(run: str):
-    from prefcore import models
+    from prefcore.engine import models
 
     folder = Path(run)
     folder = folder / "model" if (folder / "model").is_dir() else folder
@@ -276,8 +216,8 @@ def _load_run(run: str):
 
 
 def _sample(given) -> None:
-    from prefcore import collate
-    from prefcore.sample import sample
+    from prefcore.engine import collate
+    from prefcore.engine.sample import sample
 
     tokenizer, policy = _load_run(given.run)
     ids = [collate.encode_prompt(prompt, tokenizer) for prompt in given.prompt]
@@ -288,7 +228,7 @@ def _sample(given) -> None:
 
 
 def _merge(given) -> None:
-    from prefcore import models
+    from prefcore.engine import models
 
     tokenizer, policy = _load_run(given.run)
     models.save_policy(policy, tokenizer, Path(given.folder))

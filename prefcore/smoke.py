@@ -22,19 +22,15 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as token_models
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from prefcore import (
-    notebooks,
-    parameters,
-    pictures,
-    pipeline,
-    programs,
-    ratings,
-    runs,
-    sql_lm,
-    sql_world,
-    tower,
-    votes,
-)
+from prefcore.data import files, ratings
+from prefcore.data.types import freeze
+from prefcore.lab import notebooks, parameters, pipeline
+from prefcore.methods.chase_sql.world import databases as sql_world
+from prefcore.methods.chase_sql.world import language_model as sql_lm
+from prefcore.methods.gennm.world import programs
+from prefcore.methods.napo import tower
+from prefcore.methods.napo.world import pictures
+from prefcore.scoring import votes
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMON = {
@@ -139,15 +135,15 @@ def workspace(folder: Path, *, device: str = "cpu") -> dict:
     params["common"]["device"] = device
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
-    shared = {"profile": "smoke"} | params["common"] | params["smoke"]["shared"]
+    shared = freeze({"profile": "smoke"} | params["common"] | params["smoke"]["shared"])
     build = Path("build/smoke")
     with chdir(folder):
         make_weights(Path("build/weights"))
         make_pictures(pictures.ARCHIVE)
-        runs.write_lines(make_texts(), build / "texts.jsonl")
-        runs.write_lines(made := make_functions(), build / "functions.jsonl")
+        files.write_lines(make_texts(), build / "texts.jsonl")
+        files.write_lines(made := make_functions(), build / "functions.jsonl")
         steps = dict.fromkeys(("found", "of_the_size", "decompiled", "with_truth", "with_names"), len(made))
-        runs.write_metrics({"steps": steps, **programs.by_project(made)}, "smoke", "programs")
+        files.write_metrics({"steps": steps, **programs.by_project(made)}, "smoke", "programs")
         for stage in (pipeline.fit_reference, pipeline.fit_scorers, pipeline.fit_judge, pipeline.make_preferences,
                       votes.prepare, pictures.prepare, tower.fit, tower.fit_biased, sql_world.build,
                       sql_lm.fit):  # fmt: skip

@@ -54,7 +54,8 @@ def tiny_llama():
 def processes():
     """Makes real processes, to be killed or to talk to each other; what is slow to import is imported once for all."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["prefcore.train", "prefcore.models", "peft", LlamaForCausalLM.__module__])
+    ours = ["prefcore.engine.train", "prefcore.engine.models"]
+    context.set_forkserver_preload([*ours, "peft", LlamaForCausalLM.__module__])
     return context
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from prefcore import notebooks
 from prefcore.__main__ import main, stages_of
+from prefcore.lab import notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -245,8 +245,9 @@ def test_a_policy_goes_on_with_each_prompt(toy_world, capsys):
 
 
 def test_an_adapter_of_a_run_can_be_sampled_and_merged(toy_world, capsys):
-    from prefcore import models, reference, runs
-    from prefcore.types import Example
+    from prefcore.data.types import Example
+    from prefcore.engine import models, reference
+    from prefcore.lab import runs
 
     tokenizer, base = models.load_policy("build/smoke/reference")
     policy = models.add_lora(base, rank=2, alpha=4.0, top_layers=1, seed=0)

@@ -11,11 +11,12 @@ import torch
 import yaml
 from test_logps import draw
 
-from prefcore import models, reference, smoke, train
-from prefcore.collate import collate, make_plan
-from prefcore.logps import branch_logps, run_trunk, to_device
+from prefcore import smoke
+from prefcore.engine import models, reference, train
+from prefcore.engine.collate import collate, make_plan
+from prefcore.engine.logps import branch_logps, run_trunk, to_device
+from prefcore.engine.sample import sample
 from prefcore.methods import dpo
-from prefcore.sample import sample
 
 METHODS = list(yaml.safe_load((smoke.ROOT / "params.yaml").read_text())["methods"])
 pytestmark = [
@@ -63,7 +64,7 @@ def test_a_training_ends_where_the_cpus_does(policy, tmp_path):
     for device in ("cpu", "cuda"):
         model = copy.deepcopy(policy).to(device)
         ready = reference.attach(plan, model, cache=tmp_path / device)
-        history = train.fit(model, ready, loss, learning_rate=1e-2, seed=0, checkpoints=tmp_path / f"{device}-run")
+        history = train.fit(model, ready, loss, {}, learning_rate=1e-2, seed=0, checkpoints=tmp_path / f"{device}-run")
         ends[device] = history["loss"].to_numpy(), [p.detach().cpu() for p in model.parameters() if p.requires_grad]
     assert abs(ends["cpu"][0] - ends["cuda"][0]).max() < 1e-3
     starts = [p for p in policy.parameters() if p.requires_grad]

@@ -76,6 +76,6 @@ def test_ci_runs_make_test_and_stops_at_the_first_error():
 
 
 def test_no_set_up_file_names_a_host_or_an_index():
-    names = "pyproject.toml requirements.lock environment.yml Makefile .ci/run prefcore/sources.py"
+    names = "pyproject.toml requirements.lock environment.yml Makefile .ci/run prefcore/data/sources.py"
     for name in names.split():
         assert not re.search(r"://|--index-url|--extra-index|--find-links", (ROOT / name).read_text()), name

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from prefcore import notebooks
+from prefcore.lab import notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -193,7 +193,7 @@ def test_a_shared_stage_lists_the_files_and_parameters_that_it_uses_and_no_other
 def test_the_stage_of_a_notebook_lists_all_files_that_it_reaches(name):
     cmd, deps, params, _ = stages()[stage_of(name)]
     assert cmd == f"python -m prefcore notebook {name}" and f"notebooks/{name}.ipynb" in deps
-    files = {file for own in own_files(notebook_code(name)) for file in reached(own)} | {"prefcore/notebooks.py"}
+    files = {file for own in own_files(notebook_code(name)) for file in reached(own)} | {"prefcore/lab/notebooks.py"}
     listed = {dep for dep in deps if dep.startswith("prefcore/")}
     assert files <= listed
     group = [method for method in METHODS if stage_of(method).split("@")[0] == stage_of(name).split("@")[0]]

@@ -16,8 +16,9 @@ import yaml
 from PIL import Image
 from transformers import AutoModelForSequenceClassification
 
-from prefcore import notebooks, runs, smoke
+from prefcore import smoke
 from prefcore.__main__ import main
+from prefcore.lab import notebooks, runs
 
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = [m for m in yaml.safe_load((ROOT / "params.yaml").read_text())["methods"] if m != "compare"]
@@ -110,7 +111,7 @@ def test_each_method_leaves_history_scores_and_claims(repository, name):
     history, scores = (pd.read_csv(folder / f"{part}.csv") for part in ("history", "scores"))
     assert len(history) and len(scores)
     claims = json.loads((repository.folder / "metrics" / "smoke" / f"{name}.json").read_text())["claims"]
-    assert claims and all(c["verdict"] in runs.VERDICTS and c["low"] <= c["high"] for c in claims)
+    assert claims and all(c["verdict"] in verdicts.VERDICTS and c["low"] <= c["high"] for c in claims)
     assert not (repository.folder / ".checkpoints" / "smoke" / name).exists()
 
 

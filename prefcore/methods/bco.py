@@ -17,10 +17,10 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from prefcore.aggregate import find_positives, scale_to_class_means
-from prefcore.ranks import sum_over_ranks
-from prefcore.shapes import check_shapes, check_shares
-from prefcore.types import LossOutput
+from prefcore.data.types import LossOutput
+from prefcore.engine.aggregate import find_positives, scale_to_class_means
+from prefcore.engine.ranks import sum_over_ranks
+from prefcore.engine.shapes import check_shapes, check_shares
 
 
 def loss(

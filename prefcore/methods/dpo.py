@@ -3,8 +3,8 @@
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from prefcore.shapes import check_shapes
-from prefcore.types import LossOutput
+from prefcore.data.types import LossOutput
+from prefcore.engine.shapes import check_shapes
 
 
 def loss(logps: Tensor, ref_logps: Tensor, *, beta: float) -> LossOutput:

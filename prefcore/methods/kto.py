@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from prefcore.aggregate import find_positives
-from prefcore.ranks import mean_over_ranks
-from prefcore.shapes import check_shapes
-from prefcore.types import LossOutput
+from prefcore.data.types import LossOutput
+from prefcore.engine.aggregate import find_positives
+from prefcore.engine.ranks import mean_over_ranks
+from prefcore.engine.shapes import check_shapes
 
 
 def loss(

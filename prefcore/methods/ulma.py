@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from prefcore.aggregate import find_positives, scale_to_class_means
-from prefcore.shapes import check_shapes
-from prefcore.types import LossOutput
+from prefcore.data.types import LossOutput
+from prefcore.engine.aggregate import find_positives, scale_to_class_means
+from prefcore.engine.shapes import check_shapes
 
 
 def loss(logps: Tensor, ref_logps: Tensor, label: Tensor, *, beta: float) -> LossOutput:

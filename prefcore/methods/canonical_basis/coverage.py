@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from prefcore.people import Share, average
+from prefcore.methods.canonical_basis.people import Share, average
 
 
 def mass(counts: np.ndarray, chosen: np.ndarray) -> Share:

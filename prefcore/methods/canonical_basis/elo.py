@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
-from prefcore import metrics
+from prefcore.scoring import metrics
 
 SCALE = 400 / log(10)  # Elo points of one nat
 

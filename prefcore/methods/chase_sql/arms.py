@@ -10,7 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from prefcore import llm, metrics, pipeline, runs
+from prefcore.data.types import Parameters
+from prefcore.engine import models
+from prefcore.lab import verdicts
 from prefcore.methods.chase_sql import (
     database,
     external,
@@ -26,7 +28,8 @@ from prefcore.methods.chase_sql import (
 from prefcore.methods.chase_sql.generators import Generator
 from prefcore.methods.chase_sql.system import World
 from prefcore.methods.chase_sql.votes import Poll
-from prefcore.sql_layouts import STRATEGIES
+from prefcore.methods.chase_sql.world.layouts import STRATEGIES
+from prefcore.scoring import llm
 
 BOUNDS = (("oracle", "lower"), ("lower bound", "higher"))  # where draws are cooler
 RIDGE = 0.01  # of the ranker, as of the generators
@@ -125,28 +128,28 @@ def ablate(bench: Bench, asked: Sequence, **how) -> dict[str, Poll]:
 # --- language models -------------------------------------------------------------------------------------------------
 
 
-def written(worlds: Mapping[str, World], p: Mapping, embed: Callable, name: str) -> pd.DataFrame:
+def written(worlds: Mapping[str, World], p: Parameters, embed: Callable, name: str) -> pd.DataFrame:
     """Candidates of a language model in the three layouts, on worlds "train" and "test"; its judge is linear, too.
 
     name: as llm.open_model has it. Of p: lm_samples, lm_temperature, lm_tokens, attempts, per_question, generator (a
     model of somebody else has to be told the layouts), seed, device, threads, dtype.
     """
     model = llm.open_model(name, p)
-    how = {"taught": not p["generator"], "max_tokens": p["lm_tokens"]}
+    how = {"taught": not p.generator, "max_tokens": p.lm_tokens}
     polls, asked = {}, {}
     for split, world in worlds.items():
         made = {s: generators.prompted(s, model, _examples(world, embed), **how) for s in STRATEGIES}
-        drawn = {"samples": p["lm_samples"], "temperature": p["lm_temperature"], "seed": p["seed"]}
+        drawn = {"samples": p.lm_samples, "temperature": p.lm_temperature, "seed": p.seed}
         drafts = system.draft(world.problems, made, **drawn)
-        drafts, _ = system.repair(world.problems, made, drafts, world.connections, attempts=p["attempts"])
+        drafts, _ = system.repair(world.problems, made, drafts, world.connections, attempts=p.attempts)
         asked[split] = system.with_candidates(world.questions, drafts)
         polls[split] = votes.poll(asked[split], world.folder)
         if split == "train":
-            hinted, _ = system.hint(world, asked[split], polls[split], made, seed=p["seed"])
+            hinted, _ = system.hint(world, asked[split], polls[split], made, seed=p.seed)
             polls[split] = votes.poll(hinted, world.folder)
     frame = without_judge(polls["test"], STRATEGIES[-1])
     pairs = selector.training_pairs(
-        polls["train"].ballots, polls["train"].correct, seed=p["seed"], per_question=p["per_question"]
+        polls["train"].ballots, polls["train"].correct, seed=p.seed, per_question=p.per_question
     )
     if not len(pairs[0]):  # a model that is never right, or never wrong, teaches no judge
         return frame
@@ -163,7 +166,7 @@ def _examples(world: World, embed: Callable) -> Callable:
     return nearest
 
 
-def taught_verdicts(bench: Bench, poll: Poll, some: Sequence[int], asks: Sequence, labels: np.ndarray, p: Mapping):
+def taught_verdicts(bench: Bench, poll: Poll, some: Sequence[int], asks: Sequence, labels: np.ndarray, p: Parameters):
     """(frame, history): a language model with an adapter taught to choose, on the ballots `some` of a poll.
 
     Arms: before it is taught (untuned), after it (selector), and after it with the full schema in the prompt; beside
@@ -174,9 +177,9 @@ def taught_verdicts(bench: Bench, poll: Poll, some: Sequence[int], asks: Sequenc
     def ask(policy, tokenizer, **how):
         return language.verdict_judge(policy, tokenizer, part.ballots, **how)
 
-    how = {"arm": "verdicts", "seed": p["seed"]}
+    how = {"arm": "verdicts", "seed": p.seed}
     frames = [without_judge(part, bench.single)]
-    frames.append(judged(part, {"untuned": ask(*reversed(pipeline.load(p, p["policy"])))}, selector.by_cluster))
+    frames.append(judged(part, {"untuned": ask(*reversed(models.load(p, p.policy)))}, selector.by_cluster))
     policy, tokenizer, history = language.teach(bench.learnt.ballots, asks, labels, p, **how)
     judges = {
         "selector": ask(policy, tokenizer),
@@ -198,10 +201,8 @@ def log_loss(probability: np.ndarray, label: np.ndarray) -> float:
 def difference(text: str, first: pd.Series, second: pd.Series, test: str, *, direction: str, seed: int) -> dict:
     """A row of the claims table: `first` - `second`, numbers by question, on the questions that both have."""
     both = first.index.intersection(second.index)
-    gap = (first.loc[both] - second.loc[both]).to_numpy(float)
-    interval = metrics.paired_difference(first.loc[both].to_numpy(float), second.loc[both].to_numpy(float), seed=seed)
-    said, floor = metrics.verdict(interval, direction=direction), metrics.detectable_effect(gap)
-    return runs.claim(text, f"{test}, {len(both)} questions", interval, said, floor)
+    a, b = (values.loc[both].to_numpy(float) for values in (first, second))
+    return verdicts.paired(text, f"{test}, {len(both)} questions", a, b, seed=seed, direction=direction)
 
 
 def claims(scores: pd.DataFrame, ablated: Mapping[str, pd.DataFrame], *, seed: int) -> list[dict]:

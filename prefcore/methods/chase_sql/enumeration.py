@@ -13,10 +13,11 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from prefcore import sql_forms, sql_words
 from prefcore.methods.chase_sql import values
 from prefcore.methods.chase_sql.generators import Problem
-from prefcore.sql_forms import Condition, Query, Slots
+from prefcore.methods.chase_sql.world import forms as sql_forms
+from prefcore.methods.chase_sql.world import words as sql_words
+from prefcore.methods.chase_sql.world.forms import Condition, Query, Slots
 
 PER_SHAPE = 3  # queries of a shape (and of its AVG, MAX ...) that are looked at as a whole, the best by their parts
 COLUMNS = 3  # columns of a table that may fill a slot, of each kind

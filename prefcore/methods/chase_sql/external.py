@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from prefcore import candidates, metrics, runs
-from prefcore.candidates import Problem
-from prefcore.methods.chase_sql import features, linear, selector, votes
+from prefcore.lab import verdicts
+from prefcore.methods.chase_sql import candidates, features, linear, selector, votes
+from prefcore.methods.chase_sql.candidates import Problem
 from prefcore.methods.chase_sql.votes import Poll
+from prefcore.scoring import metrics
 
 MAJORITY, SINGLE, MAIN = "majority vote", "best single system", "selector"
 BLOCKS = {  # arm -> what its linear judge sees; MAIN is the claim under test, the others are ablations
@@ -214,11 +215,8 @@ def by_database(scores: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
 def claim(scores: pd.DataFrame, text: str, arm: str, other: str, *, only_mixed: bool, seed: int) -> dict:
     """A row of the claims table: `arm` against `other`, paired by question."""
     first, second = (values(scores, name, only_mixed=only_mixed) for name in (arm, other))
-    gap = (first - second.loc[first.index]).to_numpy()
-    interval = metrics.paired_difference(first.to_numpy(), second.loc[first.index].to_numpy(), seed=seed)
-    test = f"share right of {arm} minus {other}, {len(gap)} {'mixed ' if only_mixed else ''}questions"
-    said, floor = metrics.verdict(interval, direction="higher"), metrics.detectable_effect(gap)
-    return runs.claim(text, test, interval, said, floor)
+    test = f"share right of {arm} minus {other}, {len(first)} {'mixed ' if only_mixed else ''}questions"
+    return verdicts.paired(text, test, first, second.loc[first.index], seed=seed)
 
 
 def claims(scores: pd.DataFrame, *, seed: int) -> list[dict]:

@@ -11,10 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prefcore import sql_forms, sql_layouts, sql_words
-from prefcore.llm import LanguageModel, Request
 from prefcore.methods.chase_sql import database
-from prefcore.sql_forms import Column, Condition, Link, Schema
+from prefcore.methods.chase_sql.world import forms as sql_forms
+from prefcore.methods.chase_sql.world import layouts as sql_layouts
+from prefcore.methods.chase_sql.world import words as sql_words
+from prefcore.methods.chase_sql.world.forms import Column, Condition, Link, Schema
+from prefcore.scoring.llm import LanguageModel, Request
 
 SAMPLE = 500  # distinct cells read of a column
 EXAMPLES = 3  # synthetic examples in a prompt: the nearest of those made

@@ -5,17 +5,19 @@ cross-entropy (`judge.verdict_loss`), which is that of the next token among the 
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from prefcore import collate, experiment, judge, models, pipeline, reference
+from prefcore.data.types import Example, Parameters
+from prefcore.engine import collate, models, reference
+from prefcore.lab import tasks, training
 from prefcore.methods.chase_sql import database
 from prefcore.methods.chase_sql.selector import Ask, Judge, draw, training_pairs
 from prefcore.methods.chase_sql.union import render, union_schema
 from prefcore.methods.chase_sql.votes import Ballot, Poll
-from prefcore.types import Example
+from prefcore.scoring import judge
 
 HEAD = "One of two SQL queries answers the question. Compare them and choose."
 SQL_TOKENS = 120  # of one query; a longer one loses its end
@@ -58,28 +60,28 @@ def examples(
 
 
 def teach(
-    ballots: Sequence[Ballot], asks: Sequence[Ask], labels: np.ndarray, p: Mapping, *, arm: str, seed: int
+    ballots: Sequence[Ballot], asks: Sequence[Ask], labels: np.ndarray, p: Parameters, *, arm: str, seed: int
 ) -> tuple[object, object, pd.DataFrame]:
     """(policy with a trained adapter, its tokenizer, history) from pairs as `selector.training_pairs` gives them.
 
     Of p: policy, device, dtype, threads, profile, lora_rank, lora_alpha, lora_layers, batch_size, epochs,
     learning_rate.
     """
-    tokenizer, policy = pipeline.load(p, p["policy"])
-    how = {"rank": p["lora_rank"], "alpha": p["lora_alpha"], "top_layers": p["lora_layers"]}
+    tokenizer, policy = models.load(p, p.policy)
+    how = {"rank": p.lora_rank, "alpha": p.lora_alpha, "top_layers": p.lora_layers}
     policy = models.add_lora(policy, **how, seed=seed)
-    plan = experiment.make_plan(examples(ballots, asks, tokenizer, labels), p, tokenizer, seed=seed)
-    history = experiment.train_arm(p, plan, judge.verdict_loss, policy, method="chase_sql", arm=arm, seed=seed)
+    plan = tasks.plan(examples(ballots, asks, tokenizer, labels), p, tokenizer, seed=seed)
+    history = training.fit_arm(p, plan, judge.verdict_loss, {}, policy, method="chase_sql", arm=arm, seed=seed)
     return policy, tokenizer, history
 
 
-def taught_judge(learnt: Poll, ballots: Sequence[Ballot], p: Mapping) -> Judge:
+def taught_judge(learnt: Poll, ballots: Sequence[Ballot], p: Parameters) -> Judge:
     """A judge of `ballots` that was taught on verdict_pairs pairs of `learnt`; of p: as above, per_question, seed."""
-    pairs = training_pairs(learnt.ballots, learnt.correct, seed=p["seed"], per_question=p["per_question"])
-    pairs = draw(*pairs, p["verdict_pairs"], seed=p["seed"])
+    pairs = training_pairs(learnt.ballots, learnt.correct, seed=p.seed, per_question=p.per_question)
+    pairs = draw(*pairs, p.verdict_pairs, seed=p.seed)
     databases = "-".join(sorted({ballot.db_id for ballot in learnt.ballots}))
     arm = f"language-{hashlib.sha256(databases.encode()).hexdigest()[:8]}"  # a fold has its own checkpoints
-    policy, tokenizer, _ = teach(learnt.ballots, *pairs, p, arm=arm, seed=p["seed"])
+    policy, tokenizer, _ = teach(learnt.ballots, *pairs, p, arm=arm, seed=p.seed)
     return verdict_judge(policy, tokenizer, ballots)
 
 

@@ -14,10 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prefcore import sql_forms, sql_layouts, sql_words
 from prefcore.methods.chase_sql import database, enumeration, ranking
 from prefcore.methods.chase_sql.generators import Generator, Problem, synthesise
-from prefcore.sql_forms import Query
+from prefcore.methods.chase_sql.world import forms as sql_forms
+from prefcore.methods.chase_sql.world import layouts as sql_layouts
+from prefcore.methods.chase_sql.world import words as sql_words
+from prefcore.methods.chase_sql.world.forms import Query
 
 KEPT = 20  # queries that are looked at as a whole, the best by their parts
 EXAMPLES = 16  # synthetic examples made for a question

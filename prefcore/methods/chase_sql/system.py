@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prefcore import sql_world
-from prefcore.candidates import Candidate, Question, database_path
 from prefcore.methods.chase_sql import database, fixer, generators, values
+from prefcore.methods.chase_sql.candidates import Candidate, Question, database_path
 from prefcore.methods.chase_sql.generators import Generator, Problem
 from prefcore.methods.chase_sql.votes import Poll
+from prefcore.methods.chase_sql.world import databases as sql_world
 
 HINTED = "hinted"  # the system name of a candidate that was made with gold as a hint: in training questions only
 Drafts = dict[str, list[list[str]]]  # generator -> for each problem its SQL texts

@@ -17,7 +17,7 @@ import numpy as np
 from datasketch import MinHash, MinHashLSH
 from safetensors.numpy import load_file, save_file
 
-from prefcore.sql_forms import Column, Condition
+from prefcore.methods.chase_sql.world.forms import Column, Condition
 
 SCHEME = "affine64"  # of datasketch's permutations
 PERMUTATIONS = 100

@@ -10,8 +10,8 @@ import numpy as np
 import sqlglot
 from sqlglot.errors import SqlglotError
 
-from prefcore.candidates import Problem, Question, database_path
 from prefcore.methods.chase_sql import database
+from prefcore.methods.chase_sql.candidates import Problem, Question, database_path
 from prefcore.methods.chase_sql.database import Column, Result, as_set
 from prefcore.methods.chase_sql.sketch import sketch
 

@@ -10,10 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from prefcore import decompiler, dwarf, models, rows
+from prefcore.data import rows
+from prefcore.data.types import Parameters
+from prefcore.engine import models
+from prefcore.engine.progress import show
 from prefcore.methods.gennm import callgraph, recover, report, validation
 from prefcore.methods.gennm.corpus import Item, frequencies, normalise, rename
-from prefcore.progress import show
+from prefcore.methods.gennm.world import decompiler, dwarf
 
 OUT = Path("runs/own/gennm")
 BINARY_LIMITS = {"least": 16, "most": 4096}  # bytes of a function
@@ -27,25 +30,25 @@ class Read(NamedTuple):
     notes: list[str]
 
 
-def run(data: str, values: Mapping) -> Path:
+def run(data: str, p: Parameters) -> Path:
     """Read, predict, print, write; returns the path of what was written. Nothing is trained."""
-    found = read_functions(data, values) if is_table(data) else read_binary(data, values)
+    found = read_functions(data, p) if is_table(data) else read_binary(data, p)
     for note in found.notes:
         print(f"note: {note}")
     if not found.items:
         raise ValueError(f"{data}: no function to name; {found.notes[-1] if found.notes else 'the data are empty'}")
-    device = str(models.choose_device(values["device"], values["threads"]))
-    folder = values["model"] or newest_model()
-    tokenizer, policy = models.load_policy(folder, device=device, dtype=values["dtype"])
-    encoder_tokenizer, encoder = models.load_encoder(values["encoder"], device=device)
+    device = str(models.choose_device(p.device, p.threads))
+    folder = p.model or newest_model()
+    tokenizer, policy = models.load_policy(folder, device=device, dtype=p.dtype)
+    encoder_tokenizer, encoder = models.load_encoder(p.encoder, device=device)
     answers: dict[str, recover.Answer] = {}
 
     def predict(items, hints):
-        found_now = recover.predict(policy, tokenizer, items, hints, values)
+        found_now = recover.predict(policy, tokenizer, items, hints, p)
         answers.update({item.key: answer for item, answer in zip(items, found_now, strict=True)})
         return [answer.names for answer in found_now]
 
-    rounds = callgraph.propagate(found.items, predict, values["rounds"])
+    rounds = callgraph.propagate(found.items, predict, p.rounds)
     final = validation.validate(rounds, found.items, lambda names: models.embed(names, encoder, encoder_tokenizer))
     records = [describe(item, final[item.key], answers[item.key], found.addresses) for item in found.items]
     for record in records:
@@ -74,9 +77,9 @@ def newest_model() -> str:
     raise FileNotFoundError("no trained model: call `dvc repro gennm` first, or name a folder with --set model=FOLDER")
 
 
-def read_binary(path: str, values: Mapping) -> Read:
+def read_binary(path: str, p: Parameters) -> Read:
     """Decompile a binary; functions that fail are named in the notes."""
-    limits = {**BINARY_LIMITS, "limit": values["functions"], "seconds": values["backstop_seconds"]}
+    limits = {**BINARY_LIMITS, "limit": p.functions, "seconds": p.backstop_seconds}
     dwarf.check_elf(path)
     show(f"decompiling {path} ...")
     found = decompiler.decompile(path, **limits)
@@ -86,7 +89,7 @@ def read_binary(path: str, values: Mapping) -> Read:
         notes.append(f"{path}: holds no function that the decompiler finds")
     elif len(found.functions) < found.found:
         notes.append(f"{found.found} functions found, {len(found.functions)} of them decompiled (by size; `functions` "
-                     f"{values['functions']} at most)")  # fmt: skip
+                     f"{p.functions} at most)")  # fmt: skip
     items, addresses = [], {}
     inside = {f"sub_{found.base + f['address']:x}": "" for f in found.functions if "code" in f}
     for function in found.functions:
@@ -100,7 +103,7 @@ def read_binary(path: str, values: Mapping) -> Read:
     return Read(items, addresses, notes)
 
 
-def read_functions(path: str, values: Mapping) -> Read:
+def read_functions(path: str, p: Parameters) -> Read:
     """Rows with `function`, `code` and perhaps `names`; a row that cannot be used is named, the rest goes on."""
     items, notes = [], []
     for row in rows.rows(path):
@@ -108,9 +111,9 @@ def read_functions(path: str, values: Mapping) -> Read:
             items.append(checked(row))
         except rows.DataError as error:
             notes.append(str(error))
-    if len(items) > values["functions"]:
-        notes.append(f"{len(items)} functions, the first {values['functions']} are read (`functions`)")
-    return Read(link(items[: values["functions"]]), {}, notes)
+    if len(items) > p.functions:
+        notes.append(f"{len(items)} functions, the first {p.functions} are read (`functions`)")
+    return Read(link(items[: p.functions]), {}, notes)
 
 
 def link(items: list[Item]) -> list[Item]:

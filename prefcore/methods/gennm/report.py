@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from prefcore import metrics, runs
+from prefcore.lab import verdicts
 from prefcore.methods.gennm.corpus import Item, bucket, rename
 from prefcore.methods.gennm.score import per_binary, rate
+from prefcore.scoring import metrics
 
 MEASURES = ("precision", "recall", "f1", "exact", "answered")
 
@@ -69,10 +70,8 @@ def claim(
     a, b = (means_of(part[regions(part)[region]], measure) for part in (mine, theirs))
     if len(a) < 2 or len(a) != len(b):
         return None
-    interval = metrics.paired_difference(a, b, seed=seed, resamples=draws)
     test = f"macro {measure} of {arm} minus {other}, {region}, {len(a)} binaries"
-    verdict = metrics.verdict(interval, direction="higher")
-    return runs.claim(text, test, interval, verdict, metrics.detectable_effect(a - b))
+    return verdicts.paired(text, test, a, b, seed=seed, resamples=draws)
 
 
 def contrast(
@@ -87,8 +86,7 @@ def contrast(
     low, high = np.quantile(drawn, [0.025, 0.975])
     interval = metrics.Interval(float(a.mean() - b.mean()), float(low), float(high))
     test = f"micro {measure}, {len(a)} variables against {len(b)}"
-    verdict = metrics.verdict(interval, direction="higher")
-    return runs.claim(text, test, interval, verdict, metrics.detectable_from(interval))
+    return verdicts.claim(text, test, interval)
 
 
 def before_and_after(item: Item, names: Mapping[str, str]) -> str:

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from prefcore.data.types import LossOutput, Pair
 from prefcore.methods import dpo
 from prefcore.methods.gennm.callgraph import Names, informed, nameless
 from prefcore.methods.gennm.corpus import Item
 from prefcore.methods.gennm.prompt import answer
 from prefcore.methods.gennm.score import score
-from prefcore.types import LossOutput, Pair
 
 LEAST_BEST = 0.2  # mean F1 below which the code drops a query
 SURELY = 0.1  # by how much the preferred answer must be better, in mean F1 (the paper: "significantly")

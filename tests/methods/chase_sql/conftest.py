@@ -6,8 +6,8 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from prefcore.candidates import Candidate, Question
 from prefcore.methods.chase_sql import votes
+from prefcore.methods.chase_sql.candidates import Candidate, Question
 from prefcore.methods.chase_sql.database import Column, Result
 
 TABLES = {"pet": (Column("id", "INTEGER", 1), Column("name", "TEXT", 0), Column("age", "REAL", 0)),

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from prefcore import runs
+from prefcore.data import files
 from prefcore.methods.chase_sql import external, features, linear, votes
 from prefcore.methods.chase_sql.external import MAIN, MAJORITY, SINGLE
 
@@ -134,9 +134,9 @@ def test_a_question_on_which_all_are_right_or_all_wrong_is_not_asked_about(quest
 
 def test_the_metrics_file_gets_plain_finite_numbers(scores, poll, tmp_path):
     told = external.as_metrics(scores, {"data": poll}) | {"claims": external.claims(scores, seed=0)}
-    runs.write_metrics(told, "own", "chase_sql", tmp_path)
+    files.write_metrics(told, "own", "chase_sql", tmp_path)
     assert told["by_database"]["d1"][MAIN] >= 0.8 and told["problems"] == {"data": {"candidate: invalid SQL": 20}}
-    assert len(told["claims"]) == 8 and {row["verdict"] for row in told["claims"]} <= set(runs.VERDICTS)
+    assert len(told["claims"]) == 8 and {row["verdict"] for row in told["claims"]} <= set(verdicts.VERDICTS)
     assert external.compared(scores) == [MAJORITY, SINGLE, *external.BLOCKS]
 
 

@@ -5,9 +5,11 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from prefcore import collate, judge, pipeline, smoke, train
+from prefcore import smoke
+from prefcore.engine import collate, models, train
 from prefcore.methods.chase_sql import language, selector, votes
 from prefcore.methods.chase_sql.selector import Ask
+from prefcore.scoring import judge
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +85,7 @@ def test_it_learns_the_training_pairs_through_the_shared_trainer(poll, letters, 
     asks, labels = selector.training_pairs(poll.ballots[:4], poll.correct[:4], seed=0, per_question=1)
     rows = language.examples(poll.ballots, asks, letters, labels)
     plan = collate.make_plan(rows, batch_size=4, epochs=30, seed=0, pad_id=letters.pad_token_id)
-    history = train.fit(reader, plan, judge.verdict_loss, learning_rate=3e-3, checkpoints=tmp_path / "c", seed=0)
+    history = train.fit(reader, plan, judge.verdict_loss, {}, learning_rate=3e-3, checkpoints=tmp_path / "c", seed=0)
     said = language.verdict_judge(reader, letters, poll.ballots)(asks)
     assert history["loss"].iloc[-1] < 0.5 * history["loss"].iloc[0]
     assert ((said > 0.5) == (labels > 0.5)).all()
@@ -100,7 +102,7 @@ def test_an_adapter_of_any_policy_is_taught_the_same_way_twice(poll, toy_weights
         (tmp_path / place).mkdir()
         monkeypatch.chdir(tmp_path / place)
         said.append(language.taught_judge(learnt, poll.ballots[15:], p)(asks).tolist())
-    tokenizer, policy = pipeline.load(p, p["policy"])
+    tokenizer, policy = models.load(p, p["policy"])
     before = language.verdict_judge(policy, tokenizer, poll.ballots[15:])(asks).tolist()
     assert said[0] == said[1] != before
 

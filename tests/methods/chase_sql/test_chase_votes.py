@@ -6,8 +6,8 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from prefcore.candidates import Candidate, Question
 from prefcore.methods.chase_sql import database, votes
+from prefcore.methods.chase_sql.candidates import Candidate, Question
 from prefcore.methods.chase_sql.database import Result, as_multiset
 from prefcore.methods.chase_sql.votes import FAILED
 

@@ -1,0 +1,325 @@
+"""One kind of preference data seen as another: ranked completions or read records as pairs, unary or scored rows.
+
+Paired data serve unary methods, scored data serve all. Every function keeps the order of its input, and what is random
+is a function of the seed alone.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from prefcore.data.types import Pair, Prompt, Ranked, Scored, Unary
+
+Record = Pair | Unary | Scored | Ranked
+
+
+def prompt_key(prompt: Prompt) -> str:
+    """A text that is the same for equal prompts and only for them; chat messages in any order of their keys."""
+    return json.dumps(prompt if isinstance(prompt, str) else [dict(message) for message in prompt], sort_keys=True)
+
+
+# Ranked completions as other kinds. Ids are "<id of the row>/<places of the completions>".
+
+
+def best_worst(ranked: Sequence[Ranked]) -> list[Pair]:
+    """The best and the worst completion of each prompt; rows where all tie are dropped (see count_ties)."""
+    ends = [(row, _argbest(row), _argworst(row)) for row in ranked]
+    return [_pair(row, best, worst) for row, best, worst in ends if row.scores[best] > row.scores[worst]]
+
+
+def count_ties(ranked: Sequence[Ranked]) -> int:
+    """How many rows best_worst drops, as all their scores are equal."""
+    return len(ranked) - len(best_worst(ranked))
+
+
+def all_pairs(ranked: Sequence[Ranked]) -> list[Pair]:
+    """Every two completions of a prompt with different scores: K (K - 1) / 2 pairs a row, less the tied ones."""
+    pairs = []
+    for row in ranked:
+        for i, j in combinations(range(len(_checked(row).scores)), 2):
+            if row.scores[i] != row.scores[j]:
+                pairs.append(_pair(row, i, j) if row.scores[i] > row.scores[j] else _pair(row, j, i))
+    return pairs
+
+
+def scored(ranked: Sequence[Ranked]) -> list[Scored]:
+    """Each completion as a row of its own."""
+    return [
+        Scored(f"{row.id}/{i}", row.prompt, row.completions[i], row.scores[i], row.finished[i])
+        for row in ranked
+        for i in range(len(_checked(row).scores))
+    ]
+
+
+def unary(ranked: Sequence[Ranked], threshold: float) -> list[Unary]:
+    """Thumbs-up for each completion whose score is above the threshold, thumbs-down for the others."""
+    return scored_to_unary(scored(ranked), threshold)
+
+
+def median_threshold(ranked: Sequence[Ranked]) -> float:
+    """The median of all scores, or the largest score below it where none is above, so that both labels occur."""
+    return _middle([record.score for record in scored(ranked)])
+
+
+def shifted(ranked: Sequence[Ranked], threshold: float, up_domain: str) -> list[Unary]:
+    """Thumbs-up from prompts of `up_domain` only and thumbs-down from all other domains only.
+
+    So the two classes differ in their prompts too, which is the case that BCO's density ratio is for. Raises ValueError
+    where one of the classes would be empty.
+    """
+    records = [
+        record
+        for row in ranked
+        for record in unary([row], threshold)
+        if record.label == (row.domain == up_domain)
+    ]
+    if len({record.label for record in records}) < 2:
+        domains = sorted({row.domain for row in ranked})
+        raise ValueError(
+            f"with thumbs-up from domain {up_domain!r} alone and threshold {threshold} one class is empty; "
+            f"the domains are {domains}: take another one, or more prompts"
+        )
+    return records
+
+
+# Between the kinds that a file can hold.
+
+
+def pairs_to_unary(pairs: Sequence[Pair]) -> list[Unary]:
+    """Thumbs-up for each chosen completion and thumbs-down for each rejected one."""
+    return [
+        Unary(f"{pair.id}/{name}", pair.prompt, text, label, finished)
+        for pair in pairs
+        for name, text, label, finished in (
+            ("chosen", pair.chosen, True, pair.finished[0]),
+            ("rejected", pair.rejected, False, pair.finished[1]),
+        )
+    ]
+
+
+def pairs_to_scored(pairs: Sequence[Pair]) -> list[Scored]:
+    """Both completions with their scores; raises ValueError for a pair that has none."""
+    records = []
+    for pair in pairs:
+        if pair.chosen_score is None or pair.rejected_score is None:
+            raise ValueError(f"pair {pair.id} has no scores: add the columns chosen_score and rejected_score")
+        chosen = Scored(f"{pair.id}/chosen", pair.prompt, pair.chosen, pair.chosen_score, pair.finished[0])
+        rejected = Scored(f"{pair.id}/rejected", pair.prompt, pair.rejected, pair.rejected_score, pair.finished[1])
+        records += [chosen, rejected]
+    return records
+
+
+def scored_to_ranked(records: Sequence[Scored]) -> list[Ranked]:
+    """All completions of a prompt in one row, whose id is that of the first; K may differ between rows."""
+    groups: dict[str, list[Scored]] = {}
+    for record in records:
+        groups.setdefault(prompt_key(record.prompt), []).append(record)
+    return [
+        Ranked(
+            group[0].id, group[0].prompt, tuple(r.completion for r in group), tuple(r.score for r in group),
+            tuple(r.finished for r in group),
+        )  # fmt: skip
+        for group in groups.values()
+    ]
+
+
+def scored_to_pairs(records: Sequence[Scored]) -> list[Pair]:
+    """The best and the worst completion of each prompt; prompts with fewer than two different scores give none."""
+    return best_worst(scored_to_ranked(records))
+
+
+def scored_to_unary(records: Sequence[Scored], threshold: float) -> list[Unary]:
+    """Thumbs-up for each completion whose score is above the threshold, thumbs-down for the others."""
+    return [Unary(r.id, r.prompt, r.completion, r.score > threshold, r.finished) for r in records]
+
+
+# What a method needs, from whatever was read.
+
+
+def as_pairs(records: Sequence[Record]) -> list[Pair]:
+    """The records as pairs: best against worst of a prompt where they have scores. Unary records raise ValueError."""
+    kind = _kind(records)
+    if kind is Pair:
+        return list(records)
+    if kind is Unary:
+        raise ValueError(
+            "this method needs pairs, and thumbs-up or thumbs-down alone make none: give the columns prompt, chosen "
+            "and rejected, or prompt, completion and score with several completions of a prompt"
+        )
+    pairs = best_worst(records) if kind is Ranked else scored_to_pairs(records)
+    if not pairs:
+        raise ValueError(
+            f"this method needs pairs, and none of {len(records)} rows shares its prompt with one of another score: "
+            "give several completions of a prompt, or the columns prompt, chosen and rejected"
+        )
+    return pairs
+
+
+def pairs_if_any(records: Sequence[Record]) -> list[Pair]:
+    """As as_pairs, but an empty list where the records make no pair: for a baseline that may be left out."""
+    kind = _kind(records)
+    if kind is Pair:
+        return list(records)
+    return [] if kind is Unary else best_worst(records if kind is Ranked else scored_to_ranked(records))
+
+
+def as_unary(records: Sequence[Record]) -> list[Unary]:
+    """The records with thumbs: chosen is up and rejected is down, a score is up above the median of all scores."""
+    kind = _kind(records)
+    if kind is Unary:
+        return list(records)
+    if kind is Pair:
+        return pairs_to_unary(records)
+    rows = scored(records) if kind is Ranked else list(records)
+    return scored_to_unary(rows, _middle([row.score for row in rows]))
+
+
+def as_scored(records: Sequence[Record]) -> list[Scored]:
+    """The records with scores; pairs need theirs. Unary records raise ValueError."""
+    kind = _kind(records)
+    if kind is Scored:
+        return list(records)
+    if kind is Ranked:
+        return scored(records)
+    if kind is Pair:
+        return pairs_to_scored(records)
+    raise ValueError(
+        "this method needs scores, and a label has no size: give the columns prompt, completion and score, "
+        "or prompt, chosen, rejected, chosen_score and rejected_score"
+    )
+
+
+# Variants of a data set, for studies.
+
+
+def graded_pairs(records: Sequence) -> tuple[list[Pair], int]:
+    """(pairs whose `margin` says by how much chosen is better, number of ties dropped).
+
+    The margin is the one given, else the difference of the two scores, in the data's own unit. Raises ValueError for a
+    pair that has neither, or whose chosen answer is the worse one.
+    """
+    records = scored_to_ranked(records) if isinstance(records[0], Scored) else records
+    pairs = [pair._replace(margin=_margin(pair)) for pair in as_pairs(records)]
+    kept = [pair for pair in pairs if pair.margin > 0]
+    return kept, len(records) - len(kept)
+
+
+def _margin(pair: Pair) -> float:
+    scores = (pair.chosen_score, pair.rejected_score)
+    if pair.margin is None and None in scores:
+        raise ValueError(
+            f"pair {pair.id} does not say how much better its chosen answer is: add the column margin, or the columns "
+            "chosen_score and rejected_score"
+        )
+    margin = pair.margin if pair.margin is not None else scores[0] - scores[1]
+    if margin < 0:
+        raise ValueError(f"pair {pair.id}: chosen is worse than rejected by {-margin:g}: swap the two")
+    return float(margin)
+
+
+def gap_scale(pairs: Sequence[Pair]) -> float:
+    """Root mean square of the pairs' margins in the data's own unit: twice the standard deviation inside a pair."""
+    return float(math.sqrt(sum(pair.margin**2 for pair in pairs) / len(pairs)))
+
+
+def flip_labels(pairs: Sequence[Pair], fraction: float, seed: int) -> list[Pair]:
+    """The pairs with label noise: in round(fraction x n) of them the two texts change places.
+
+    Scores, margin, strength and votes stay with chosen and rejected, as a rater who mistook one text for the other
+    would have given them; so a flipped pair looks like any other.
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"fraction is {fraction}: give the share of pairs to flip, from 0 to 1")
+    flipped = set(_permutation(len(pairs), seed)[: round(fraction * len(pairs))])
+    return [
+        p._replace(chosen=p.rejected, rejected=p.chosen, finished=p.finished[::-1]) if i in flipped else p
+        for i, p in enumerate(pairs)
+    ]
+
+
+def imbalance(records: Sequence[Unary], ratio: float, seed: int) -> list[Unary]:
+    """All thumbs-down, and one thumbs-up for every `ratio` of them (10 for 1:10), drawn without replacement.
+
+    At least one thumbs-up stays, and never more than there are.
+    """
+    if ratio <= 0:
+        raise ValueError(f"ratio is {ratio}: give the number of thumbs-down for one thumbs-up, above 0")
+    ups = [i for i, record in enumerate(records) if record.label]
+    wanted = max(1, round((len(records) - len(ups)) / ratio))
+    kept = {ups[k] for k in _permutation(len(ups), seed)[:wanted]}
+    return [record for i, record in enumerate(records) if not record.label or i in kept]
+
+
+def lowest(records: Sequence[Scored], share: float) -> list[Unary]:
+    """The given share of the records, those with the lowest scores, as thumbs-down; at least one."""
+    if not 0 < share <= 1:
+        raise ValueError(f"share is {share}: give the part of the records to keep, above 0 and up to 1")
+    wanted = max(1, round(share * len(records)))
+    kept = set(sorted(range(len(records)), key=lambda i: records[i].score)[:wanted])
+    return [Unary(r.id, r.prompt, r.completion, False, r.finished) for i, r in enumerate(records) if i in kept]
+
+
+def split(records: Sequence[Record], fractions: Sequence[float], seed: int) -> list[list[Record]]:
+    """Parts with these fractions of the *prompts*: all records of a prompt land in one part.
+
+    Which part a prompt lands in depends on the set of prompts and the seed, not on the order of the records. Raises
+    ValueError where the fractions do not add up to 1 or a part would be empty.
+    """
+    if not math.isclose(sum(fractions), 1) or min(fractions) <= 0:
+        raise ValueError(f"fractions are {list(fractions)}: give numbers above 0 that add up to 1")
+    keys = sorted({prompt_key(record.prompt) for record in records})
+    ends = [round(len(keys) * end) for end in np.cumsum(fractions)]
+    if any(end <= start for start, end in zip([0, *ends], ends, strict=False)):
+        raise ValueError(f"{len(keys)} prompts are too few for the fractions {list(fractions)}: a part would be empty")
+    order = _permutation(len(keys), seed)
+    part = {keys[k]: int(np.searchsorted(ends, place, side="right")) for place, k in enumerate(order)}
+    parts = [[] for _ in fractions]
+    for record in records:
+        parts[part[prompt_key(record.prompt)]].append(record)
+    return parts
+
+
+def _kind(records: Sequence[Record]) -> type:
+    kinds = {type(record) for record in records}
+    if len(kinds) != 1:
+        found = ", ".join(sorted(kind.__name__ for kind in kinds)) or "none"
+        raise ValueError(f"records of one kind are needed, found {found}: read one data set at a time")
+    return kinds.pop()
+
+
+def _checked(row: Ranked) -> Ranked:
+    if not len(row.completions) == len(row.scores) == len(row.finished) > 0:
+        lengths = (len(row.completions), len(row.scores), len(row.finished))
+        raise ValueError(f"ranked row {row.id} has {lengths} completions, scores, finished: give K of each, K >= 1")
+    if not all(math.isfinite(score) for score in row.scores):
+        raise ValueError(f"ranked row {row.id} has the scores {row.scores}: give finite ones")
+    return row
+
+
+def _argbest(row: Ranked) -> int:
+    return max(range(len(_checked(row).scores)), key=lambda i: row.scores[i])
+
+
+def _argworst(row: Ranked) -> int:
+    return min(range(len(_checked(row).scores)), key=lambda i: row.scores[i])
+
+
+def _pair(row: Ranked, better: int, worse: int) -> Pair:
+    return Pair(
+        f"{row.id}/{better}-{worse}", row.prompt, row.completions[better], row.completions[worse],
+        row.scores[better], row.scores[worse], finished=(row.finished[better], row.finished[worse]),
+    )  # fmt: skip
+
+
+def _middle(scores: list[float]) -> float:
+    if not scores or min(scores) == max(scores):
+        raise ValueError(f"{len(scores)} scores without two different ones: no threshold parts them into up and down")
+    median = float(np.median(scores))
+    return median if median < max(scores) else max(score for score in scores if score < median)
+
+
+def _permutation(n: int, seed: int) -> list[int]:
+    return np.random.default_rng(seed).permutation(n).tolist()

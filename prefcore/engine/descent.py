@@ -1,0 +1,48 @@
+"""One loop of AdamW for what the Trainer is too much for: reward heads, a vision tower, a small LLaVA."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from transformers import get_linear_schedule_with_warmup
+
+from prefcore.engine import progress
+
+
+def descend(
+    parameters: Iterable[Tensor],
+    batches: Iterable,
+    loss: Callable,
+    *,
+    learning_rate: float,
+    label: str,
+    warmup: float = 0.1,
+    max_grad_norm: float = 1.0,
+    weight_decay: float = 0.0,
+) -> pd.DataFrame:
+    """Change the parameters in place, a step a batch; returns one history row a step.
+
+    loss(batch) -> (mean loss, a 0-d tensor; further numbers of the history by name). The rate rises over the share
+    `warmup` of the steps, then falls to 0. grad_norm is that before clipping.
+    """
+    trained, batches = list(parameters), list(batches)
+    optimiser = torch.optim.AdamW(trained, learning_rate, weight_decay=weight_decay)
+    steps = len(batches)
+    schedule = get_linear_schedule_with_warmup(optimiser, math.ceil(warmup * steps), steps)
+    rows = []
+    for step, batch in enumerate(progress.track(batches, label), 1):
+        mean, numbers = loss(batch)
+        mean.backward()
+        norm = clip_grad_norm_(trained, max_grad_norm)
+        optimiser.step()
+        schedule.step()
+        optimiser.zero_grad()
+        rows.append({"step": step, "loss": float(mean.detach()), "grad_norm": float(norm), **_plain(numbers)})
+    return pd.DataFrame(rows)
+
+
+def _plain(numbers: Mapping) -> dict[str, float]:
+    return {name: float(value) for name, value in numbers.items()}

@@ -1,0 +1,227 @@
+"""The stages before the notebooks: weights, texts, reference policy, scorers, judge, shared preferences.
+
+Each function is one DVC stage: what it reads and writes are its arguments and the files named in dvc.yaml.
+"""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from prefcore.data import files, ratings
+from prefcore.data.types import LossOutput, Parameters, Ranked
+from prefcore.engine import collate, models, train
+from prefcore.engine.sample import sample
+from prefcore.scoring import evaluate, judge, metrics, scorers
+
+
+def fit_reference(p: Parameters, build: Path) -> None:
+    """texts.jsonl -> reference/: the model taught to continue training texts in the prompt format."""
+    models.choose_device(p.device, p.threads)
+    tokenizer, policy = models.load(p, p.policy)
+    texts = [t for t in ratings.read_texts(build / "texts.jsonl") if t.completion]
+    chosen = ratings.choose(texts, p.reference_texts, p.seed, split="train")
+    examples = [
+        collate.encode(t.id, t.prompt, (t.completion,), (True,), tokenizer, max_prompt=32, max_completion=64)
+        for t in chosen
+    ]
+    plan = collate.make_plan(
+        [e for e in examples if e],
+        batch_size=16,
+        epochs=p.reference_epochs,
+        seed=p.seed,
+        pad_id=tokenizer.pad_token_id,
+    )
+    models.train_top(policy, layers=p.reference_layers)
+    finish_fit(policy, tokenizer, plan, token_loss, p.reference_learning_rate, build / "reference", p)
+
+
+def token_loss(logps, ref_logps, batch, state) -> LossOutput:
+    """Negative log-likelihood per token of the batch (scaled so that the mean over rows is the mean over tokens)."""
+    return LossOutput(-logps[:, 0] * len(logps) / batch["lengths"].sum(), logps.detach())
+
+
+def fit_scorers(p: Parameters, build: Path) -> None:
+    """texts.jsonl -> proxy.safetensors, gold/ and metrics/<profile>/scorers.json, on disjoint halves of the texts."""
+    device = models.choose_device(p.device, p.threads)
+    texts = ratings.read_texts(build / "texts.jsonl")
+    encoder_tokenizer, encoder = models.load_encoder(p.encoder, device=device)
+    half = ratings.choose(texts, p.proxy_texts, p.seed, split="train", half="proxy")
+    means = np.array([t.mean for t in half])
+    scorers.fit_proxy(
+        models.embed([t.text for t in half], encoder, encoder_tokenizer), means, build / "proxy.safetensors"
+    )
+    tokenizer, gold = models.load(p, p.policy)
+    short = {"split": "train", "max_words": p.rater_max_words}
+    fit_rater(
+        gold, tokenizer, ratings.choose(texts, p.gold_texts, p.seed, half="gold", **short), build / "gold", p
+    )
+    held_out = ratings.choose(texts, p.held_out_texts, p.seed, split="validation")
+    loaded = evaluate.load_scorers(build, p.encoder, device=device)
+    report = report_scorers(held_out, loaded, p.seed)
+    files.write_metrics(report, p.profile, "scorers")
+
+
+def teach_rater(rater, tokenizer, texts, folder: Path, p: Parameters) -> None:
+    """Teach a language model to give the raters' distribution over the digits 0 to 8."""
+    shares = np.stack([scorers.histogram(t.ratings) for t in texts])
+    examples = scorers.rating_examples([t.text for t in texts], tokenizer, shares)
+    plan = collate.make_plan(examples, batch_size=8, epochs=1, seed=p.seed, pad_id=tokenizer.pad_token_id)
+    models.train_top(rater, layers=p.rater_layers)
+    teach(rater, plan, scorers.rating_loss, p.rater_learning_rate, folder, p)
+
+
+def fit_rater(rater, tokenizer, texts, folder: Path, p: Parameters) -> None:
+    """teach_rater, and keep what came of it in `folder`."""
+    teach_rater(rater, tokenizer, texts, folder, p)
+    save(rater, tokenizer, folder, p)
+
+
+def report_scorers(texts, loaded, seed: int) -> dict:
+    """Correlation of both scorers with held-out human means, overall and per domain, with 95 % intervals."""
+    human = np.array([t.mean for t in texts])
+    domains = np.array([t.domain for t in texts])
+    plain = [t.text for t in texts]
+    scores = {
+        "gold": scorers.gold_scores(plain, loaded.gold, loaded.gold_tokenizer),
+        "proxy": scorers.proxy_scores(plain, loaded.proxy, loaded.encoder, loaded.encoder_tokenizer),
+    }
+    report: dict = {"texts": len(texts)}
+    for name, values in scores.items():
+        report[name] = {"all": correlation(values, human, seed)}
+        for domain in ratings.COUNTS:
+            inside = domains == domain
+            report[name][domain] = correlation(values[inside], human[inside], seed)
+    return report
+
+
+def correlation(scores: np.ndarray, human: np.ndarray, seed: int) -> dict:
+    """Pearson's r with a bootstrap interval over texts."""
+    interval = metrics.bootstrap_interval(scores, human, statistic=metrics.pearson, seed=seed)
+    return {"r": interval.estimate, "low": interval.low, "high": interval.high, "texts": len(scores)}
+
+
+def fit_judge(p: Parameters, build: Path) -> None:
+    """texts.jsonl -> judge/ and metrics/<profile>/judge.json: rating single texts first, verdicts on pairs on top.
+
+    It learns from the proxy's half of the texts, never from the gold scorer's.
+    """
+    models.choose_device(p.device, p.threads)
+    texts = ratings.read_texts(build / "texts.jsonl")
+    tokenizer, model = models.load(p, p.policy)
+    short = {"split": "train", "max_words": p.rater_max_words}
+    half = ratings.choose(texts, p.judge_texts, p.seed + 1, half="proxy", **short)
+    shutil.rmtree(build / "judge", ignore_errors=True)  # until both lessons are over there is no judge
+    teach_rater(model, tokenizer, half, build / "judge", p)
+    pairs = pair_up(half, p.judge_pairs, p.seed)
+    shown = [(a.text, b.text) for a, b in pairs] + [(b.text, a.text) for a, b in pairs]
+    wins = [judge.share_preferring(a.ratings, b.ratings) for a, b in pairs]
+    examples = judge.verdict_examples(shown, tokenizer, wins + [1 - w for w in wins])
+    plan = collate.make_plan(examples, batch_size=8, epochs=1, seed=p.seed, pad_id=tokenizer.pad_token_id)
+    finish_fit(model, tokenizer, plan, judge.verdict_loss, p.rater_learning_rate, build / "judge", p)
+    held_out = pair_up(
+        ratings.choose(texts, 2 * p.held_out_pairs, p.seed, split="validation"), p.held_out_pairs, p.seed
+    )
+    files.write_metrics(report_judge(held_out, model, tokenizer, p.seed), p.profile, "judge")
+
+
+def pair_up(texts, size: int, seed: int) -> list[tuple]:
+    """Random pairs of two texts of one domain."""
+    rng = np.random.default_rng(seed)
+    by_domain = [[t for t in texts if t.domain == domain] for domain in ratings.COUNTS]
+    chances = np.array([len(group) for group in by_domain]) / len(texts)
+    groups = [by_domain[i] for i in rng.choice(len(by_domain), size=size, p=chances)]
+    return [tuple(group[i] for i in rng.choice(len(group), size=2, replace=False)) for group in groups]
+
+
+def report_judge(pairs, model, tokenizer, seed: int) -> dict:
+    """Accuracy and calibration of the verdicts against held-out human ratings, with 95 % intervals over pairs."""
+    shares = np.array([judge.share_preferring(a.ratings, b.ratings) for a, b in pairs])
+    p_ab, p_ba = judge.both_orders([(a.text, b.text) for a, b in pairs], model, tokenizer)
+    verdict, clear = (p_ab + 1 - p_ba) / 2, shares != 0.5
+    right = (verdict[clear] > 0.5) == (shares[clear] > 0.5)
+    curve = metrics.reliability_curve(verdict, shares, bins=5)
+    return {
+        "pairs": len(pairs),
+        "accuracy": metrics.bootstrap_interval(right.astype(float), seed=seed),
+        "correlation_with_vote_share": metrics.bootstrap_interval(
+            verdict, shares, statistic=metrics.pearson, seed=seed
+        ),
+        "ece": metrics.expected_calibration_error(verdict, shares, bins=5),
+        "brier": float(np.mean((verdict - shares) ** 2)),
+        "first_place_bias": float(np.mean((p_ab + p_ba) / 2 - 0.5)),
+        "reliability": curve,
+    }
+
+
+def make_preferences(p: Parameters, build: Path) -> None:
+    """reference/, proxy -> preferences.jsonl (K scored samples a training prompt), and the reference's own rows."""
+    device = models.choose_device(p.device, p.threads)
+    texts = ratings.read_texts(build / "texts.jsonl")
+    tokenizer, policy = models.load(p, build / "reference")
+    loaded = evaluate.load_scorers(build, p.encoder, device=device)
+    prompts = ratings.choose_prompts(texts, p.preference_prompts, p.seed, split="train")
+    ranked = sample_ranked(policy, tokenizer, prompts, loaded, p, seed=p.seed + 1)
+    files.write_lines(ranked, build / "preferences.jsonl")
+    for split, size in (("validation", p.validation_prompts), ("test", p.test_prompts)):
+        prompts = ratings.choose_prompts(texts, size, p.seed, split=split)
+        frames = [
+            evaluate.score_policy(
+                policy, tokenizer, prompts, loaded, max_new_tokens=p.max_new_tokens, seed=seed, arm="reference"
+            )
+            for seed in range(p.evaluation_seeds)
+        ]
+        files.write_table(pd.concat(frames), build / f"reference_{split}.csv")
+
+
+def sample_ranked(policy, tokenizer, prompts, loaded, p: Parameters, *, seed: int) -> list[Ranked]:
+    """K continuations of each prompt, best proxy score first."""
+    k = p.samples_per_prompt
+    asked = [t.prompt for t in prompts for _ in range(k)]
+    ids = [collate.encode_prompt(prompt, tokenizer) for prompt in asked]
+    drawn = sample(policy, tokenizer, ids, max_new_tokens=p.max_new_tokens, seed=seed)
+    whole = [evaluate.rated_text(prompt, s.text) for prompt, s in zip(asked, drawn, strict=True)]
+    scores = scorers.proxy_scores(whole, loaded.proxy, loaded.encoder, loaded.encoder_tokenizer)
+    out = []
+    for i, text in enumerate(prompts):
+        best = sorted(range(i * k, i * k + k), key=lambda j: -scores[j])
+        best = [j for j in best if drawn[j].text.strip()]
+        out.append(
+            Ranked(
+                text.id,
+                text.prompt,
+                tuple(drawn[j].text for j in best),
+                tuple(round(float(scores[j]), 6) for j in best),
+                tuple(drawn[j].finished for j in best),
+                text.domain,
+            )
+        )
+    return out
+
+
+def finish_fit(policy, tokenizer, plan, loss, learning_rate: float, folder: Path, p: Parameters) -> None:
+    """Train, and keep what came of it in `folder`."""
+    teach(policy, plan, loss, learning_rate, folder, p)
+    save(policy, tokenizer, folder, p)
+
+
+def teach(policy, plan, loss, learning_rate: float, folder: Path, p: Parameters) -> None:
+    """Train in place what will lie in `folder`; the checkpoints stay until it is saved."""
+    kept = {"checkpoints": checkpoints_of(folder, p), "label": folder.name}
+    train.fit(policy, plan, loss, {}, learning_rate=learning_rate, seed=p.seed, **kept)
+
+
+def checkpoints_of(folder: Path, p: Parameters) -> Path:
+    """Where a stage's training keeps its checkpoints: outside `build/`, as DVC deletes outputs before a stage runs."""
+    return Path(".checkpoints") / p.profile / folder.name
+
+
+def save(policy, tokenizer, folder: Path, p: Parameters) -> None:
+    """The model as `folder`, whole or not at all; then its checkpoints go."""
+    aside = folder.with_name(f"{folder.name}.partial")
+    for old in (folder, aside):
+        shutil.rmtree(old, ignore_errors=True)
+    models.save_policy(policy, tokenizer, aside)
+    aside.rename(folder)  # a folder that is there is whole
+    shutil.rmtree(checkpoints_of(folder, p))

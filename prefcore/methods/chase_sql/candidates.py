@@ -1,0 +1,144 @@
+"""Questions on databases with the SQL that some systems proposed, read from files; nothing is run here.
+
+    candidates.jsonl[.gz]   rows {question_id, db_id, question, gold, candidates: [{system, sql}]}, evidence if there is
+    a folder                with candidates.* as above; or a Spider or BIRD folder as it is: dev.json (query or SQL, and
+                            evidence), and predictions/NAME.sql, .txt (a line a question) or .json (BIRD's) if there are
+
+A database NAME is looked for as NAME/NAME.sqlite, NAME/NAME.db or NAME.sqlite in the folder of databases, which is
+`database` or `dev_databases` beside the rows unless another is named.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from prefcore.data.rows import DataError, Row, fault, read_text, rows, short
+
+FILES = tuple(f"candidates{end}{more}" for end in (".jsonl", ".json") for more in ("", ".gz"))
+
+
+class Candidate(NamedTuple):
+    """What one system proposed; an empty text where it gave nothing."""
+
+    system: str
+    sql: str
+
+
+class Question(NamedTuple):
+    """A question on one database, its gold query, and the candidates in the order of the file."""
+
+    id: str
+    db_id: str
+    question: str
+    gold: str
+    candidates: tuple[Candidate, ...] = ()
+    evidence: str = ""
+
+
+class Problem(NamedTuple):
+    """Something that cannot be used, and why; `system` is empty where it is the whole question."""
+
+    id: str
+    db_id: str
+    system: str
+    what: str
+    detail: str
+
+
+def read(source: str) -> tuple[list[Question], list[Problem]]:
+    """(questions, problems): a row that cannot be read is a problem, and the rest goes on.
+
+    A question without candidates is among the questions. DataError where there is no question at all.
+    """
+    path = Path(source)
+    if path.is_dir():
+        listed = next((path / name for name in FILES if (path / name).exists()), None)
+        if listed is None and not (path / "dev.json").exists():
+            raise DataError(f"{source}: this folder holds neither {FILES[0]} nor dev.json")
+        path = listed or path / "dev.json"
+    predictions = _predictions(path.parent / "predictions") if path.name == "dev.json" else {}
+    questions, problems, seen = [], [], set()
+    for number, row in enumerate(rows(str(path))):
+        try:
+            if isinstance(row, DataError):
+                raise row
+            question = _question(row, number, predictions)
+            if (question.db_id, question.id) in seen:
+                raise fault(row, "question_id", f"{short(question.id)} stands twice; number the questions")
+            seen.add((question.db_id, question.id))
+            questions.append(question)
+        except DataError as problem:
+            problems.append(Problem(f"row {number + 1}", "", "", "unreadable row", str(problem)))
+    if not questions:
+        raise DataError(f"{path}: no question that can be read{f' ({problems[0].detail})' if problems else ''}")
+    for name, told in predictions.items():
+        if len(told) != number + 1:
+            raise DataError(f"{path.parent / 'predictions'}: {name} has {len(told)} queries for {number + 1} questions")
+    return questions, problems
+
+
+def find_databases(source: str, databases: str = "") -> Path:
+    """The folder of databases: the named one, or the usual one beside the rows."""
+    beside = Path(source) if Path(source).is_dir() else Path(source).parent
+    places = [Path(databases)] if databases else [beside / "database", beside / "dev_databases"]
+    for place in places:
+        if place.is_dir():
+            return place
+    raise DataError(f"{places[0]}: no such folder of databases; name one with --databases")
+
+
+def database_path(databases: str | Path, db_id: str) -> Path:
+    """The file of a database. FileNotFoundError where there is none, ValueError for a name that is no plain name."""
+    if not re.fullmatch(r"\w[\w .&+()-]*", db_id):
+        raise ValueError(f"{short(db_id)} is no name of a database: only letters, digits, _ - . & + ( ) and spaces")
+    places = [Path(databases) / name for name in (f"{db_id}/{db_id}.sqlite", f"{db_id}/{db_id}.db", f"{db_id}.sqlite")]
+    for place in places:
+        if place.is_file():
+            return place
+    raise FileNotFoundError(f"{places[0]}: there is no such database file")
+
+
+def _question(row: Row, number: int, predictions: Mapping[str, Sequence[str]]) -> Question:
+    values = row.values
+    gold = next((name for name in ("gold", "query", "SQL") if values.get(name)), "gold")
+    told = [read_text(row, name) for name in ("db_id", "question", gold)]
+    id = values.get("question_id", number)
+    if isinstance(id, bool) or not isinstance(id, int | str):
+        raise fault(row, "question_id", f"{short(id)} is neither a number nor a text")
+    given = values.get("candidates") or []
+    if not isinstance(given, list):
+        raise fault(row, "candidates", f"{short(given)} is no list of {{system, sql}}")
+    proposed = [_candidate(row, item) for item in given]
+    proposed += [Candidate(name, sqls[number]) for name, sqls in predictions.items() if number < len(sqls)]
+    evidence = values.get("evidence") or ""
+    if not isinstance(evidence, str):
+        raise fault(row, "evidence", f"{short(evidence)} is no text")
+    return Question(str(id), *told, tuple(proposed), evidence)
+
+
+def _candidate(row: Row, item) -> Candidate:
+    if not isinstance(item, dict) or not isinstance(item.get("system"), str):
+        raise fault(row, "candidates", f"{short(item)} does not say which system it is from")
+    sql = item.get("sql")
+    if not isinstance(sql, str | None):
+        raise fault(row, "candidates", f"the SQL of {item['system']}, {short(sql)}, is no text")
+    return Candidate(item["system"], sql or "")
+
+
+def _predictions(folder: Path) -> dict[str, list[str]]:
+    """System -> its query for each question, from the files of a folder; none where there is no folder."""
+    found = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix in (".sql", ".txt"):
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        elif path.suffix == ".json":
+            told = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(told, dict) or not all(str(i) in told for i in range(len(told))):
+                raise DataError(f"{path}: is no object of queries by the number of the question, from 0")
+            lines = [str(told[str(i)]) for i in range(len(told))]
+        else:
+            continue
+        found[path.stem] = [line.split("\t")[0].strip() for line in lines]  # what follows a tab is the database's name
+    return found

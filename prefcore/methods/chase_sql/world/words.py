@@ -1,0 +1,233 @@
+"""A query in words: literally, from the names in a schema, or as people might ask for it, from phrases and habits."""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from prefcore.methods.chase_sql.world.forms import Column, Condition, Query
+
+# For each shape how it reads literally, and four ways in which people ask for the same.
+ASKED = {
+    "rows": (
+        "show the {shown} of {tables} {where}",
+        "What is the {shown} of every {table} {where}?",
+        "List the {shown} for all {tables} {where}.",
+        "Which {tables} are there {where}? Give their {shown}.",
+        "I am looking for {tables} {where}; tell me the {shown}.",
+    ),
+    "count": (
+        "count the number of {tables} {where}",
+        "How many {tables} are there {where}?",
+        "What is the number of {tables} {where}?",
+        "Tell me how many {tables} we have {where}.",
+        "Count every {table} {where}.",
+    ),
+    "aggregate": (
+        "compute the {how} {number} of {tables} {where}",
+        "What is the {how} {number} of {tables} {where}?",
+        "Give me the {how} {number} over all {tables} {where}.",
+        "Across {tables} {where}, what is the {how} {number}?",
+        "Find the {how} {number} among the {tables} {where}.",
+    ),
+    "group count": (
+        "for each {shown} count the number of {tables}",
+        "How many {tables} are there for each {shown}?",
+        "Break the {tables} down by {shown} and count them.",
+        "For every {shown}, give the number of {tables}.",
+        "Show each {shown} with its number of {tables}.",
+    ),
+    "group having": (
+        "show each {shown} that has more than {n} {tables}",
+        "Which {shown} has more than {n} {tables}?",
+        "List every {shown} shared by over {n} {tables}.",
+        "For which {shown} do we have more than {n} {tables}?",
+        "Name each {shown} that occurs with more than {n} {tables}.",
+    ),
+    "group mean": (
+        "for each {shown} compute the average {number} of {tables}",
+        "What is the average {number} of {tables} for each {shown}?",
+        "Give the mean {number} of the {tables} by {shown}.",
+        "For every {shown}, how high is the {number} of its {tables} on average?",
+        "Show each {shown} together with the average {number} of its {tables}.",
+    ),
+    "order": (
+        "show the {shown} of the {n} {tables} {where} with the {how} {number}",
+        "What is the {shown} of the {n} {tables} with the {how} {number} {where}?",
+        "List the {n} {tables} that have the {how} {number} {where}; give the {shown}.",
+        "Looking at {tables} {where}, give the {shown} of the {n} with the {how} {number}.",
+        "Rank the {tables} by {number} {where} and return the {shown} of the {n} {how}.",
+    ),
+    "join down": (
+        "show the {shown} of {children} of the {parent} {where}",
+        "What is the {shown} of the {children} that belong to a {parent} {where}?",
+        "For each {parent} {where}, list the {shown} of its {children}.",
+        "Give the {shown} of every {child} linked to {parents} {where}.",
+        "Which {children} have a {parent} {where}? I want their {shown}.",
+    ),
+    "join up": (
+        "show the {shown} of {parents} that have {children} {where}",
+        "Give the {shown} of each {parent} that has a {child} {where}.",
+        "Which {parents} have at least one {child} {where}? List their {shown}.",
+        "What is the {shown} of {parents} connected with {children} {where}?",
+        "Find every {parent} having some {child} {where} and show the {shown}.",
+    ),
+    "join count": (
+        "count the number of {children} of the {parent} {where}",
+        "How many {children} belong to a {parent} {where}?",
+        "Count the {children} linked to {parents} {where}.",
+        "What is the number of {children} that have a {parent} {where}?",
+        "For {parents} {where}, how many {children} are there in total?",
+    ),
+    "beyond mean": (
+        "show the {shown} of {tables} with a {number} {how} the average {number}",
+        "Which {tables} have a {number} {how} the average? Give their {shown}.",
+        "List the {shown} of every {table} whose {number} is {how} the overall mean.",
+        "What is the {shown} of the {tables} with a {number} {how} average?",
+        "Show the {shown} of {tables} that lie {how} the mean {number}.",
+    ),
+    "beyond part": (
+        "show the {shown} of {tables} with a {number} {how} the average {number} of {tables} {where}",
+        "Which {tables} have a {number} {how} the average of those {where}? Give the {shown}.",
+        "Taking the mean {number} of {tables} {where}, list the {shown} of all {tables} {how} it.",
+        "List the {shown} of any {table} whose {number} is {how} the mean of {tables} {where}.",
+        "Compared with the average {tables} {where}, which ones have a {number} {how} that? Show the {shown}.",
+    ),
+    "busy": (
+        "show the {shown} of {parents} that have more than {n} {children}",
+        "Which {parents} have more than {n} {children}? Give their {shown}.",
+        "List the {shown} of each {parent} with over {n} {children}.",
+        "What is the {shown} of the {parents} that count more than {n} {children}?",
+        "Find {parents} with more than {n} {children} and show the {shown}.",
+    ),
+    "without": (
+        "show the {shown} of {parents} that have no {children}",
+        "Which {parents} have no {child}? Give the {shown}.",
+        "List the {shown} of every {parent} without any {children}.",
+        "What is the {shown} of {parents} for which there are no {children}?",
+        "Find the {shown} of each {parent} that never had a {child}.",
+    ),
+    "both": (
+        "show the {shown} common to {tables} {where} and to {tables} {other}",
+        "Which {shown} has both {tables} {where} and {tables} {other}?",
+        "List every {shown} found among {tables} {where} and also among {tables} {other}.",
+        "What {shown} is shared by {tables} {where} and {tables} {other}?",
+        "Name the {shown} that {tables} {where} have in common with {tables} {other}.",
+    ),
+    "either": (
+        "show the {shown} of {tables} {where} or {other}",
+        "List the {shown} of {tables} {where}, together with those {other}.",
+        "What is the {shown} of {tables} that are either {where} or {other}?",
+        "Give me the {shown} of any {table} {where} or else {other}.",
+        "Combine the {tables} {where} with the {tables} {other} and list the {shown}.",
+    ),
+    "distinct count": (
+        "count the number of different {shown} values of {tables} {where}",
+        "How many different kinds of {shown} do the {tables} have {where}?",
+        "What is the number of distinct {shown} values among {tables} {where}?",
+        "Count the {shown} values of {tables} {where}, each one once.",
+        "How many unique {shown} entries appear for {tables} {where}?",
+    ),
+    "distinct list": (
+        "show the different {shown} values of {tables} {where}",
+        "What are the different {shown} values of {tables} {where}?",
+        "List each distinct {shown} among {tables} {where}.",
+        "Without repeating any, which {shown} do {tables} {where} have?",
+        "Give all unique {shown} entries for {tables} {where}.",
+    ),
+    "difference": (
+        "compute how many more {tables} {where} than {tables} {other}",
+        "How many more {tables} are there {where} than {other}?",
+        "What is the difference between the number of {tables} {where} and the number {other}?",
+        "By how much do {tables} {where} outnumber {tables} {other}?",
+        "Subtract the count of {tables} {other} from the count of {tables} {where}.",
+    ),
+    "spread": (
+        "compute the difference between the highest and the lowest {number} of {tables} {where}",
+        "What is the gap between the highest and lowest {number} of {tables} {where}?",
+        "How far apart are the largest and the smallest {number} among {tables} {where}?",
+        "Give the range of the {number} over {tables} {where}.",
+        "By how much does the top {number} exceed the bottom {number} for {tables} {where}?",
+    ),
+}  # fmt: skip
+OPERATORS = {
+    "=": ("is",),
+    ">": ("above", "over", "of more than"),
+    "<": ("below", "under", "of less than"),
+    ">=": ("at least", "of no less than", "from"),
+    "<=": ("at most", "of no more than", "up to"),
+}
+HOW = {
+    "AVG": ("average", "mean", "typical"),
+    "MAX": ("highest", "maximum", "largest"),
+    "MIN": ("lowest", "minimum", "smallest"),
+    "SUM": ("total", "summed", "combined"),
+    "DESC": ("highest", "largest", "top"),
+    "ASC": ("lowest", "smallest", "bottom"),
+    ">": ("above", "over", "higher than"),
+    "<": ("below", "under", "lower than"),
+}
+
+
+class Phrases(NamedTuple):
+    """What people call things: tables by name, columns by (table, name), stored values by (column, value)."""
+
+    tables: Mapping[str, str]
+    columns: Mapping[tuple[str, str], str]
+    values: Mapping[tuple[Column, str], str]
+
+
+def describe(query: Query) -> str:
+    """The query in words, literally: names as in the schema, values as they are stored."""
+    return _fill(query, 0, Phrases({}, {}, {}), [0] * 6)
+
+
+def ask(query: Query, phrases: Phrases, rng: np.random.Generator) -> str:
+    """The query as a person might ask it: one of four forms, with people's words for names, values and operators."""
+    return _fill(query, int(rng.integers(1, 5)), phrases, [int(i) for i in rng.integers(0, 3, size=6)])
+
+
+def plural(words: str) -> str:
+    """The English plural of a noun phrase, by rule."""
+    if re.search(r"[^aeiou]y$", words):
+        return words[:-1] + "ies"
+    return words + ("es" if re.search(r"(s|x|ch|sh)$", words) else "s")
+
+
+def spell(name: str) -> str:
+    """An identifier as words: order_line and orderLine are "order line"."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.replace("_", " ")).lower().strip()
+
+
+def _fill(query: Query, form: int, phrases: Phrases, habits: list[int]) -> str:
+    def table(name):
+        return phrases.tables.get(name, spell(name))
+
+    def column(c):
+        return phrases.columns.get((c.table, c.name), spell(c.name)) if c else ""
+
+    def conditions(part, habit):
+        ways = [habit + i if form else 0 for i in range(len(part))]
+        return " and ".join(_condition(c, column(c.column), phrases, w) for c, w in zip(part, ways, strict=True))
+
+    words = {"table": table(query.table), "tables": plural(table(query.table))}
+    if query.link:
+        child, parent = table(query.link.child), table(query.link.parent)
+        words |= {"child": child, "children": plural(child), "parent": parent, "parents": plural(parent)}
+    how = HOW[query.how][habits[0]] if query.how else ""
+    said = ASKED[query.shape][form].format(
+        shown=column(query.shown), number=column(query.number), how=how, n=query.n, **words,
+        where=conditions(query.where, habits[1]), other=conditions(query.other, habits[2]),
+    )  # fmt: skip
+    return re.sub(r" +([?.;,]|$)", r"\1", re.sub(r"  +", " ", said))  # where there is no condition, no gap
+
+
+def _condition(condition: Condition, column: str, phrases: Phrases, habit: int) -> str:
+    value, habit = condition.value, habit % 3
+    said = phrases.values.get((condition.column, value), value) if isinstance(value, str) else f"{value:g}"
+    if condition.operator == "=":
+        return (f"whose {column} is {said}", f"with {column} {said}", f"where the {column} equals {said}")[habit]
+    operator = OPERATORS[condition.operator][habit]
+    return (f"whose {column} is {operator} {said}", f"with a {column} {operator} {said}",
+            f"that have a {column} {operator} {said}")[habit]  # fmt: skip

@@ -1,0 +1,222 @@
+"""Reward models: any sequence classifier with one output, trained on pairs of texts and held against people's votes.
+
+The output r of a text is its reward; sigmoid(r_a - r_b) is P(a is preferred).
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging
+
+from prefcore.data.types import Example, Pair
+from prefcore.engine.collate import Plan
+from prefcore.engine.descent import descend
+from prefcore.scoring import metrics
+from prefcore.scoring.votes import VotedPair
+
+BINS = 10  # of the expected calibration error
+
+
+def load(name: str, *, seed: int, device: str = "cpu", dtype: str = "float32"):
+    """(tokenizer, sequence classifier with one output in eval mode); a head that the files lack is drawn from `seed`.
+
+    ValueError for a classifier that was saved with more outputs.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(name)
+    torch.manual_seed(seed)
+    loader = AutoModelForSequenceClassification
+    told = logging.get_verbosity()
+    logging.set_verbosity_error()  # else each load says at length that the head is new
+    try:
+        model = loader.from_pretrained(name, num_labels=1, dtype=getattr(torch, dtype), use_safetensors=True)
+    except RuntimeError as error:
+        raise ValueError(f"{name} is no reward model: its classifier has more than one output ({error})") from error
+    finally:
+        logging.set_verbosity(told)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.config.pad_token_id = tokenizer.pad_token_id  # a decoder looks for its last token by it
+    return tokenizer, model.to(device).eval()
+
+
+def train_top(model, *, layers: int):
+    """Train the last `layers` layers and all that follows them (pooler, head); what comes before is frozen."""
+    total = model.config.num_hidden_layers
+    (stack, *_) = (m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == total)
+    if not 0 < layers <= total:
+        raise ValueError(f"layers is {layers}; this model has {total}, and at least one must be trained")
+    first = next(stack[-layers].parameters())
+    reached = False
+    for parameter in model.parameters():  # in the order in which the model reads them
+        reached = reached or parameter is first
+        parameter.requires_grad_(reached)
+    return model
+
+
+def encode(pairs: Sequence[Pair], tokenizer, *, max_tokens: int) -> list[Example]:
+    """Pairs as examples of two whole texts, chosen and rejected; margin and strength become columns where present."""
+    examples = []
+    for pair in pairs:
+        texts = tuple(token_ids(pair.prompt, text, tokenizer, max_tokens) for text in (pair.chosen, pair.rejected))
+        columns = {"margin": pair.margin, "strength": pair.strength}
+        examples.append(Example(pair.id, (), texts, {k: float(v) for k, v in columns.items() if v is not None}))
+    return examples
+
+
+def token_ids(prompt: str, text: str, tokenizer, max_tokens: int) -> tuple[int, ...]:
+    """The prompt (if any), a new line and the text, with the model's own first and last token, cut at `max_tokens`."""
+    whole = f"{prompt}\n{text}" if prompt else text
+    return tuple(tokenizer(whole, split_special_tokens=True, truncation=True, max_length=max_tokens)["input_ids"])
+
+
+def read(sequences: Sequence[Sequence[int]], model) -> torch.Tensor:
+    """Rewards [n] in float32 of n sequences of token ids, in one forward pass."""
+    width = max(map(len, sequences))
+    ids = torch.full((len(sequences), width), model.config.pad_token_id)
+    mask = torch.zeros_like(ids)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)], mask[row, : len(sequence)] = torch.tensor(sequence), 1
+    device = next(model.parameters()).device
+    return model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits[:, 0].float()
+
+
+def fit(
+    model, plan: Plan, objective: Callable, *, learning_rate: float, warmup: float, max_grad_norm: float, label: str
+) -> pd.DataFrame:
+    """Train in place on the plan, a step a batch; returns one history row a step.
+
+    objective(rewards [B,2], columns) -> LossOutput, whose mean loss is minimised; columns: name -> [B]. AdamW, rate
+    rising over the share `warmup` of the steps, then falling to 0. No dropout, so that arms differ in their objective
+    alone. FloatingPointError with the ids of the batch where a loss is not finite.
+    """
+    def loss(batch):
+        examples = [plan.examples[i] for i in batch]
+        rewards = read([ids for e in examples for ids in e.completions], model).view(-1, 2)
+        names = examples[0].columns
+        columns = {n: torch.tensor([e.columns[n] for e in examples], device=rewards.device) for n in names}
+        losses = objective(rewards, columns).losses
+        if not losses.isfinite().all():
+            raise FloatingPointError(f"the loss is not finite in the batch {[e.id for e in examples]}: lower the rate")
+        gap = (rewards[:, 0] - rewards[:, 1]).detach()
+        return losses.mean(), {"margin": gap.mean(), "accuracy": (gap > 0).float().mean()}
+
+    trained = [p for p in model.parameters() if p.requires_grad]
+    how = {"learning_rate": learning_rate, "warmup": warmup, "max_grad_norm": max_grad_norm, "label": label}
+    return descend(trained, plan.batches, loss, **how)
+
+
+def score(items: Sequence[tuple[str, str]], model, tokenizer, *, max_tokens: int, batch_size: int = 64) -> np.ndarray:
+    """Rewards [n] float64 of (prompt, text), in the model's own unit: only differences mean something."""
+    sequences = [token_ids(prompt, text, tokenizer, max_tokens) for prompt, text in items]
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+    out = np.empty(len(sequences))
+    with torch.no_grad():
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            out[rows] = read([sequences[i] for i in rows], model).double().cpu().numpy()
+    return out
+
+
+def preference(pairs: Sequence[VotedPair], model, tokenizer, *, max_tokens: int) -> np.ndarray:
+    """P(a is preferred) = sigmoid(r_a - r_b) [n]; each text is read once."""
+    items = sorted({(pair.prompt, text) for pair in pairs for text in (pair.a, pair.b)})
+    rewards = dict(zip(items, score(items, model, tokenizer, max_tokens=max_tokens), strict=True))
+    gap = np.array([rewards[pair.prompt, pair.a] - rewards[pair.prompt, pair.b] for pair in pairs])
+    return np.exp(-np.logaddexp(0, -gap))
+
+
+def save(model, tokenizer, folder: Path) -> None:
+    """Plain transformers files, safetensors: AutoModelForSequenceClassification.from_pretrained(folder) loads them."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+# --- held against the votes of people whom the model has not seen -------------------------------------------------
+
+
+def correlation(probability: np.ndarray, share: np.ndarray) -> float:
+    """Pearson's r of P(a is preferred) with the share of people who prefer a."""
+    return metrics.pearson(probability, share)
+
+
+def accuracy(probability: np.ndarray, share: np.ndarray) -> float:
+    """Share of pairs where the model sides with the majority, of those that have one."""
+    clear = share != 0.5
+    if not clear.any():
+        raise metrics.Undefined("no pair has a majority")
+    return metrics.accuracy(probability[clear], (share[clear] > 0.5).astype(float))
+
+
+def ece(probability: np.ndarray, share: np.ndarray) -> float:
+    """Expected calibration error against the share, in probability; 10 bins, each pair seen from both sides."""
+    both = np.concatenate([probability, 1 - probability]), np.concatenate([share, 1 - share])
+    return metrics.expected_calibration_error(*both, bins=BINS)
+
+
+def compare(
+    first: np.ndarray, second: np.ndarray | None, share: np.ndarray, statistic: Callable, *, seed: int, draws: int
+) -> metrics.Interval:
+    """statistic(first) - statistic(second), mean over runs, with its 95 % interval over pairs and runs.
+
+    first, second: probabilities [R, N] of R runs for the same N pairs, NaN where a run has no say; second None: the
+    statistic of `first` itself. share [N]. Pairs are drawn with replacement, the same for both arms, and runs as in
+    metrics.bootstrap_seeds. statistic(probability [n], share [n]) -> float.
+    """
+    rng, (runs, size) = np.random.default_rng(seed), first.shape
+    if size < 3:
+        raise metrics.Undefined(f"an interval needs at least three pairs; there are {size}")
+
+    def effect(rows, columns) -> float:
+        return float(np.mean([
+            _of(first[r, columns], share[columns], statistic)
+            - (0 if second is None else _of(second[r, columns], share[columns], statistic))
+            for r in rows
+        ]))  # fmt: skip
+
+    values = []
+    for _ in range(draws):
+        rows, columns = rng.integers(runs, size=max(runs - 1, 1)), rng.integers(size, size=size)
+        try:
+            values.append(effect(rows, columns))
+        except metrics.Undefined:
+            continue
+    if len(values) < 0.9 * draws:
+        raise metrics.Undefined(f"{size} pairs are too few: undefined on {draws - len(values)} of {draws} draws")
+    return metrics.Interval(effect(range(runs), np.arange(size)), *map(float, np.quantile(values, [0.025, 0.975])))
+
+
+def held_out_table(scores: pd.DataFrame, arm: str, region: str) -> tuple[np.ndarray, np.ndarray]:
+    """(probabilities [R, N], share [N]) of one arm: R runs, the N pairs of a region, NaN where a run has no say.
+
+    region: "out of domain" (pairs of the domain that a run did not train on), "all" (of the others), or a stratum of
+    these. Columns of `scores`: arm, fold, seed, id, stratum, held_out, probability, share.
+    """
+    outside = region == "out of domain"
+    part = scores[scores["held_out"] == outside]
+    part = part[part["stratum"] == region] if region not in ("all", "out of domain") else part
+    ids = part.drop_duplicates("id").set_index("id")["share"].sort_index()
+    wide = part[part["arm"] == arm].pivot(index=["fold", "seed"], columns="id", values="probability")
+    return wide.reindex(columns=ids.index).to_numpy(float), ids.to_numpy(float)
+
+
+def measure(
+    scores: pd.DataFrame, arm: str, other: str | None, region: str, statistic: Callable, *, seed: int, draws: int
+) -> metrics.Interval | None:
+    """`compare` of two arms (or of one, where `other` is None) in a region; None where it has no value there."""
+    first, share = held_out_table(scores, arm, region)
+    second = held_out_table(scores, other, region)[0] if other else None
+    try:
+        return compare(first, second, share, statistic, seed=seed, draws=draws)
+    except metrics.Undefined:
+        return None
+
+
+def _of(probability: np.ndarray, share: np.ndarray, statistic: Callable) -> float:
+    known = ~np.isnan(probability)
+    if not known.any():
+        raise metrics.Undefined("none of the pairs that were drawn is one of this run")
+    return statistic(probability[known], share[known])

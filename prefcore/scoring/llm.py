@@ -1,0 +1,183 @@
+"""A language model as a tool: a function from requests to answers, one text each.
+
+`endpoint` asks a server that speaks OpenAI's chat protocol, `local` any transformers causal language model; `cached`
+keeps the answers of either on disk by content. Whatever takes a LanguageModel takes all of them.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from prefcore.data.types import Parameters
+from prefcore.engine import collate, models
+from prefcore.engine.sample import sample
+
+KEY = "PREFCORE_API_KEY"  # environment variable; the key itself is never written, logged or part of a cache's name
+GREEDY = 1e-4  # a temperature at which only the likeliest token is drawn
+RETRIED = (408, 409, 429, 500, 502, 503, 504)
+
+
+class Request(NamedTuple):
+    """One question: messages as (role, content); temperature 0 is greedy; max_tokens of the answer."""
+
+    messages: tuple[tuple[str, str], ...]
+    temperature: float
+    max_tokens: int
+    seed: int
+
+
+LanguageModel = Callable[[Sequence[Request]], list[str]]
+
+
+def open_model(name: str, p: Parameters) -> LanguageModel:
+    """A server where `name` is a URL with a model behind # (http://localhost:8000/v1#name), else a hub id or folder.
+
+    Answers are cached under build/llm/. Of p: device, threads, dtype.
+    """
+    if name.startswith(("http://", "https://")):
+        url, mark, model = name.partition("#")
+        if not mark or not model:
+            raise ValueError(f"{name} names no model: write the address, a # and the model's name")
+        asked = endpoint(url, model)
+    else:
+        tokenizer, policy = models.load(p, name)
+        asked = local(policy, tokenizer)
+    return cached(asked, Path("build/llm"), name)
+
+
+def local(policy, tokenizer, *, batch_size: int = 32) -> LanguageModel:
+    """A loaded causal language model. Requests of one temperature, length and seed are drawn together, as one sample.
+
+    A message's text stays text: control tokens inside it are not obeyed. Without a chat template the contents are
+    joined by blank lines. An answer depends on the request and on its place among those drawn together.
+    """
+
+    def answer(requests: Sequence[Request]) -> list[str]:
+        answers = [""] * len(requests)
+        groups: dict[tuple, list[int]] = {}
+        for i, request in enumerate(requests):
+            groups.setdefault((request.temperature, request.max_tokens, request.seed), []).append(i)
+        for (temperature, max_tokens, seed), members in groups.items():
+            ids = [prompt_ids(requests[i].messages, tokenizer) for i in members]
+            how = {"max_new_tokens": max_tokens, "seed": seed, "temperature": max(temperature, GREEDY)}
+            drawn = sample(policy, tokenizer, ids, batch_size=batch_size, **how)
+            for i, one in zip(members, drawn, strict=True):
+                answers[i] = one.text.strip()
+        return answers
+
+    return answer
+
+
+def prompt_ids(messages: Sequence[tuple[str, str]], tokenizer) -> list[int]:
+    """Token ids of a conversation up to where the assistant speaks."""
+    if tokenizer.chat_template:
+        chat = [{"role": role, "content": content} for role, content in messages]
+        return collate.encode_prompt(chat, tokenizer)
+    return collate.encode_prompt("\n\n".join(content for _, content in messages), tokenizer)
+
+
+def endpoint(
+    url: str, model: str, *, concurrency: int = 4, retries: int = 5, timeout: float = 60.0, pause: float = 1.0
+) -> LanguageModel:
+    """A server at `url` (up to and with /v1). At most `concurrency` requests at a time.
+
+    Busy or broken answers and lost connections are tried again `retries` times, after pause, 2 pause, 4 pause ...
+    seconds with some jitter, or after what the server asks for. RuntimeError when it stays so, or at once where the
+    server refuses the request. The key, if there is one, is read from the environment variable PREFCORE_API_KEY.
+    """
+    import httpx
+
+    async def ask(client: httpx.AsyncClient, gate: asyncio.Semaphore, request: Request) -> str:
+        body = {
+            "model": model,
+            "messages": [{"role": role, "content": content} for role, content in request.messages],
+            "temperature": request.temperature, "max_tokens": request.max_tokens, "seed": request.seed,
+        }  # fmt: skip
+        async with gate:
+            for attempt in range(retries + 1):
+                wait = pause * 2**attempt * (1 + random.Random(f"{request.seed}/{attempt}").random() / 4)
+                try:
+                    reply = await client.post("chat/completions", json=body)
+                except httpx.TransportError as error:
+                    problem = type(error).__name__
+                else:
+                    if reply.status_code == 200:
+                        return _content(reply, model)
+                    problem = f"status {reply.status_code}"
+                    if reply.status_code not in RETRIED:
+                        raise RuntimeError(f"{model} refused a request ({problem}: {reply.text[:200]})")
+                    wait = _seconds(reply.headers.get("retry-after"), wait)
+                if attempt < retries:
+                    await asyncio.sleep(wait)
+        raise RuntimeError(f"{model} gave no answer after {retries + 1} tries ({problem}): is the server up?")
+
+    async def ask_all(requests: Sequence[Request]) -> list[str]:
+        key = os.environ.get(KEY)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        gate = asyncio.Semaphore(concurrency)
+        base = url.rstrip("/") + "/"
+        async with httpx.AsyncClient(base_url=base, headers=headers, timeout=timeout, follow_redirects=False) as client:
+            return await asyncio.gather(*(ask(client, gate, request) for request in requests))
+
+    def answer(requests: Sequence[Request]) -> list[str]:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(ask_all(requests))
+        from concurrent.futures import ThreadPoolExecutor  # a notebook's kernel has a running loop
+
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(asyncio.run, ask_all(requests)).result()
+
+    return answer
+
+
+def _content(reply, model: str) -> str:
+    try:
+        return reply.json()["choices"][0]["message"]["content"] or ""
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise RuntimeError(f"{model} sent something else than a chat completion: {reply.text[:200]!r}") from error
+
+
+def _seconds(asked: str | None, otherwise: float) -> float:
+    """What a server's Retry-After says, where it is a number of seconds, at most a minute."""
+    try:
+        return min(max(float(asked), 0.0), 60.0)
+    except (TypeError, ValueError):
+        return otherwise
+
+
+def cached(model: LanguageModel, folder: Path, name: str) -> LanguageModel:
+    """The same model with its answers kept in `folder`, by the content of `name` and request; each is asked once.
+
+    Equal requests of one call share an answer: give each its own seed where several samples are wanted. An answer is
+    on disk before the next ones are asked for (in blocks of 64), so that an interrupted run goes on where it was.
+    """
+
+    def answer(requests: Sequence[Request]) -> list[str]:
+        paths = [folder / f"{_digest(name, request)}.json" for request in requests]
+        missing = {path: request for path, request in zip(paths, requests, strict=True) if not path.exists()}
+        waiting = list(missing.items())
+        for start in range(0, len(waiting), 64):
+            block = waiting[start : start + 64]
+            for (path, _), text in zip(block, model([request for _, request in block]), strict=True):
+                _keep(path, text)
+        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+    return answer
+
+
+def _digest(name: str, request: Request) -> str:
+    return hashlib.sha256(json.dumps([name, *request]).encode()).hexdigest()
+
+
+def _keep(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(f".{os.getpid()}.part")
+    aside.write_text(json.dumps(text), encoding="utf-8")
+    os.replace(aside, path)

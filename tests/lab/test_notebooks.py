@@ -1,0 +1,329 @@
+"""The tools that look at notebooks from outside, and what they say about the notebooks of this repository."""
+
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from prefcore.lab import notebooks, parameters
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PARAMETERS = 'name = "a"  # text\nbeta = 0.1  # unit: none, > 0\nsteps = 3  # optimiser steps\nfast = True  # or not'
+
+
+def write(path, *cells, parameters=PARAMETERS):
+    """A notebook of (heading, code) pairs after its parameters; ids are random, as an editor makes them."""
+    made = [new_markdown_cell("# A title\n\n## Parameters")]
+    made += [new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+    for heading, source in cells:
+        made += [new_markdown_cell(f"## {heading}"), new_code_cell(source)]
+    nbformat.write(new_notebook(cells=made, metadata=notebooks.METADATA), path)
+    return path
+
+
+def good(path):
+    """A notebook in which nothing is wrong."""
+    cells = []
+    for heading in notebooks.HEADINGS:
+        source = PARAMETERS if heading == "Parameters" else "x = 1\nx"
+        tags = {"tags": ["parameters"]} if heading == "Parameters" else {}
+        cells += [new_markdown_cell(f"## {heading}\n\nProse."), new_code_cell(source, metadata=tags)]
+    nbformat.write(new_notebook(cells=cells), path)
+    notebooks.clean(path)
+    return path
+
+
+def changed(path, change):
+    nb = nbformat.read(path, as_version=4)
+    change(nb)
+    nbformat.write(nb, path)
+    return path
+
+
+# --- the notebooks of this repository ---------------------------------------------------------------------------
+
+
+def test_there_are_notebooks():
+    assert OURS, f"{ROOT / 'notebooks'} has no notebook"
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda p: p.stem)
+def test_our_notebook_is_in_form(path):
+    assert notebooks.check(path) == []
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda p: p.stem)
+def test_our_parameters_cell_is_the_quick_profile_of_params_yaml(path):
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    expected = parameters.choose(path, {**params, "profile": "quick"})
+    found = notebooks.parameters(path)
+    assert found == expected
+    assert {k: type(v) for k, v in found.items()} == {k: type(v) for k, v in expected.items()}
+
+
+# --- parameters -------------------------------------------------------------------------------------------------
+
+
+def test_later_blocks_win_in_the_merge():
+    params = {
+        "profile": "quick",
+        "common": {"seed": 0, "beta": 1, "size": 1},
+        "methods": {"dpo": {"beta": 2, "size": 2}, "compare": None},
+        "quick": {"dpo": {"size": 3}, "compare": {}},
+    }
+    assert notebooks.merge_parameters(params, "dpo") == {"profile": "quick", "seed": 0, "beta": 2, "size": 3}
+    assert notebooks.merge_parameters(params, "compare") == {"profile": "quick", "seed": 0, "beta": 1, "size": 1}
+
+
+@pytest.mark.parametrize(
+    "params, missing",
+    [
+        ({"methods": {"dpo": {}}, "quick": {"dpo": {}}}, "common"),
+        ({"common": {}, "methods": {}, "quick": {"dpo": {}}}, "methods.dpo"),
+        ({"common": {}, "methods": {"dpo": {}}, "quick": {}}, "quick.dpo"),
+    ],
+)
+def test_a_missing_block_is_named(params, missing):
+    with pytest.raises(ValueError, match=f"no block {missing}, which dpo needs"):
+        notebooks.merge_parameters({"profile": "quick"} | params, "dpo")
+
+
+def test_parameters_are_the_literals_of_the_tagged_cell(tmp_path):
+    more = "\nlow = -1.0e-6  # nats\nall = [1]  # list"
+    path = write(tmp_path / "n.ipynb", ("Save", "beta = 7"), parameters=PARAMETERS + more)
+    expected = {"name": "a", "beta": 0.1, "steps": 3, "fast": True, "low": -1e-6, "all": [1]}
+    assert notebooks.parameters(path) == expected
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("x = 2 ** 3", "line 2: x = 2 ** 3 is not a literal"),
+        ("x = open('f')", "is not a literal"),
+        ("x, y = 1, 2", "is not `name = literal`"),
+        ("import os", "is not `name = literal`"),
+        ("beta = 3", "sets beta a second time"),
+    ],
+)
+def test_a_parameter_that_is_no_literal_is_refused_with_its_line(tmp_path, line, message):
+    path = write(tmp_path / "n.ipynb", parameters=f"beta = 1\n{line}")
+    with pytest.raises(ValueError) as error:
+        notebooks.parameters(path)
+    assert message in str(error.value)
+
+
+def test_one_cell_holds_the_parameters(tmp_path):
+    path = changed(write(tmp_path / "n.ipynb"), lambda nb: nb.cells[1].metadata.pop("tags"))
+    with pytest.raises(ValueError, match="0 cells are tagged"):
+        notebooks.parameters(path)
+
+
+# --- execution --------------------------------------------------------------------------------------------------
+
+NOISY = """import sys, os, time, random
+from IPython.display import display
+for i in range(3):
+    print(i, flush=True)
+    print("at", time.time(), file=sys.stderr)
+    time.sleep(random.random() / 10)
+display({"application/vnd.jupyter.widget-view+json": {"model_id": str(time.time())}}, raw=True)
+print(os.path.realpath("."), beta, object())"""
+FIGURE = "import matplotlib.pyplot as plt\nfigure, ax = plt.subplots(figsize=(2, 1))\nax.plot([0, 1])"
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory):
+    """One noisy notebook, run two times over; the folder in which its cells ran, and the two copies."""
+    root = tmp_path_factory.mktemp("root")
+    path = write(root / "noisy.ipynb", ("Noise", NOISY), ("Figure", FIGURE), ("Save", "steps"))
+    outputs = [root / "runs" / str(i) / "notebook.ipynb" for i in range(2)]
+    for output in outputs:
+        assert notebooks.execute(path, output, {"beta": 0.25}, root=root) == output
+    return root, outputs
+
+
+def test_two_equal_runs_give_equal_bytes(twice):
+    first, second = (output.read_bytes() for output in twice[1])
+    assert first == second
+    assert b"image/png" in first
+
+
+def test_an_executed_notebook_keeps_results_and_drops_what_passes(twice):
+    root, (output, _) = twice
+    nb = nbformat.read(output, as_version=4)
+    (noise,) = [c.outputs for c in nb.cells if c.source == NOISY]
+    assert [o.text for o in noise] == [f"0\n1\n2\n{root.resolve()} 0.25 <object object at 0x0>\n"]
+    assert nb.cells[-1].outputs[0].data["text/plain"] == "3"
+    assert [c.execution_count for c in nb.cells if c.cell_type == "code"] == [1, 2, 3, 4, 5]
+    assert nb.metadata == notebooks.METADATA and "papermill" not in output.read_text()
+
+
+def test_the_terminal_sees_each_cell_with_its_heading_and_the_progress_of_cells(tmp_path, capfd):
+    path = write(tmp_path / "n.ipynb", ("Training", "import sys\nprint('50%', file=sys.stderr)\nprint('table')"))
+    notebooks.execute(path, tmp_path / "out.ipynb", {})
+    out, err = capfd.readouterr()
+    assert [line.split(maxsplit=1)[1] for line in out.splitlines()] == [
+        "n  cell 1/2  Parameters", "n  cell 2/2  Training", "n  done",
+    ]  # fmt: skip
+    assert "50%" in err and "table" not in err
+
+
+def test_a_failing_cell_is_named_by_its_heading_and_the_copy_stays(tmp_path):
+    path = write(tmp_path / "n.ipynb", ("Training", "print('so far')\nraise ValueError('beta is -1')"), ("Save", "1"))
+    with pytest.raises(RuntimeError, match=r"n\.ipynb: under 'Training': ValueError: beta is -1 .*out\.ipynb") as error:
+        notebooks.execute(path, tmp_path / "out.ipynb", {"beta": -1.0})
+    assert "Save" not in str(error.value)
+    assert "so far" in (tmp_path / "out.ipynb").read_text()
+
+
+@pytest.mark.parametrize(
+    "source, message", [("import sys; sys.exit(0)", "SystemExit"), ("import os; os._exit(0)", "kernel died")]
+)
+def test_stopping_early_is_no_success(tmp_path, source, message):
+    path = write(tmp_path / "n.ipynb", ("Training", source), ("Save", "1"))
+    with pytest.raises(RuntimeError, match=f"under 'Training': .*{message}"):
+        notebooks.execute(path, tmp_path / "out.ipynb", {})
+
+
+def test_an_unknown_parameter_stops_before_anything_runs(tmp_path):
+    path = write(tmp_path / "n.ipynb")
+    with pytest.raises(ValueError, match="has no parameter betta; it has name, beta, steps, fast"):
+        notebooks.execute(path, tmp_path / "out.ipynb", {"betta": 1.0, "steps": 1})
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"beta": "1e-6"}, "beta is '1e-6' (str), but the notebook has 0.1 (float); YAML reads 1e-6 as a string"),
+        ({"steps": 2.5}, "steps is 2.5 (float), but the notebook has 3 (int)"),
+        ({"steps": True}, "steps is True (bool), but the notebook has 3 (int)"),
+        ({"fast": 1}, "fast is 1 (int), but the notebook has True (bool)"),
+        ({"name": None}, "name is None (NoneType), but the notebook has 'a' (str)"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(tmp_path, values, message):
+    path = write(tmp_path / "n.ipynb")
+    with pytest.raises(TypeError) as error:
+        notebooks.execute(path, tmp_path / "out.ipynb", values)
+    assert message in str(error.value)
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_an_executed_notebook_becomes_a_page_to_read(twice, tmp_path):
+    page = notebooks.export_html(twice[1][0], tmp_path / "new" / "page.html").read_text(encoding="utf-8")
+    assert "A title" in page and "data:image/png;base64" in page
+
+
+# --- form -------------------------------------------------------------------------------------------------------
+
+
+def test_clean_leaves_source_and_tags_and_nothing_that_passes(tmp_path):
+    path = write(tmp_path / "n.ipynb", ("Save", "print(1)"), ("Empty", "  "))
+
+    def run(nb):
+        nb.cells[3].update(execution_count=7, outputs=[new_output("stream", name="stdout", text="1\n")])
+        nb.cells[3].metadata.update(collapsed=True, execution={"iopub.status.busy": "2020"})
+        nb.metadata.update(language_info={"name": "python", "version": "3.99"}, widgets={})
+
+    before = [c.source for c in nbformat.read(path, as_version=4).cells]
+    notebooks.clean(changed(path, run))
+    nb = json.loads(path.read_text())
+    assert ["".join(c["source"]) for c in nb["cells"]] == before[:-1]
+    assert [c["id"] for c in nb["cells"]] == [f"cell-{i}" for i in range(5)]
+    assert [c["metadata"] for c in nb["cells"]] == [{}, {"tags": ["parameters"]}, {}, {}, {}]
+    assert (nb["cells"][3]["outputs"], nb["cells"][3]["execution_count"]) == ([], None)
+    assert nb["metadata"] == notebooks.METADATA
+
+
+def test_cleaning_twice_is_cleaning_once(tmp_path):
+    path = write(tmp_path / "n.ipynb", ("Save", "é = 1"))
+    notebooks.clean(path)
+    once = path.read_bytes()
+    notebooks.clean(path)
+    assert path.read_bytes() == once and once.endswith(b"}\n")
+
+
+def test_nothing_is_wrong_with_a_good_notebook(tmp_path):
+    assert notebooks.check(good(tmp_path / "dpo.ipynb")) == []
+
+
+CODE = 5  # the code cell under "The data"
+
+
+def source(text):
+    return lambda nb: nb.cells[CODE].update(source=text)
+
+
+def parameter(line):
+    return lambda nb: nb.cells[3].update(source=f"{PARAMETERS}\n{line}")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (source("\n".join("x = 1" for _ in range(16))), "cell 5 has 16 lines; at most 15"),
+        (source("class Net:\n    pass"), "cell 5 defines the class Net"),
+        (source("def f(x):\n" + "    x += 1\n" * 4 + "    return x"), "cell 5 defines f in 6 lines; at most 5"),
+        (source("%matplotlib inline"), "cell 5 is not plain Python: line 1"),
+        (source("open('/data/x')"), "cell 5 names an absolute path (/data/x)"),
+        (source("open(f'/data/{1}')"), "cell 5 names an absolute path (/data/)"),
+        (source("open('~/x')"), "cell 5 names an absolute path (~/x)"),
+        (source("open('C:/x')"), "cell 5 names an absolute path (C:/x)"),
+        (source("# as in /home/me/x"), "cell 5 names an absolute path (/home/)"),
+        (source("load('https://example.org/x')"), "cell 5 names a network address (https://)"),
+        (source("from urllib.request import urlopen"), "cell 5 imports urllib.request, a network module"),
+        (lambda nb: nb.cells.pop(CODE - 1), "cell 4 is code without markdown before it"),
+        (lambda nb: nb.cells[CODE].update(execution_count=1), "cell 5 has an execution count"),
+        (
+            lambda nb: nb.cells[CODE].update(outputs=[new_output("stream", text="1")]),
+            "cell 5 has outputs",
+        ),
+        (lambda nb: nb.cells[CODE].update(id="0a1b"), "is not as clean() writes it"),
+        (lambda nb: nb.metadata.kernelspec.update(name="my-env"), "name must be python3"),
+        (lambda nb: nb.metadata.pop("kernelspec"), "name must be python3"),
+        (lambda nb: nb.cells[0].update(source="## Claim"), "its headings are ['Claim', 'Parameters'"),
+        (lambda nb: nb.cells[0].update(source="## Method and claim\n\n## More"), "'Method and claim', 'More'"),
+        (lambda nb: nb.cells[3].metadata.clear(), 'must have one cell tagged "parameters"'),
+        (parameter("x = 1"), "cell 3 has the line 'x = 1'"),
+        (parameter("x = 1  #"), "cell 3 has the line 'x = 1  #'"),
+        (parameter("x = '# not a comment'"), "each must be `name = literal  # comment`"),
+        (parameter("x = 2 ** 3  # eight"), "each must be"),
+        (parameter("x = 1; y = 2  # two"), "each must be"),
+        (parameter("x = [  # two lines\n]"), "each must be"),
+        (parameter("print(1)  # call"), "each must be"),
+        (parameter("x = []  # [] = none"), "has a second = in the line"),
+    ],
+)
+def test_what_is_wrong_with_a_notebook_is_said(tmp_path, change, message):
+    problems = notebooks.check(changed(good(tmp_path / "dpo.ipynb"), change))
+    assert any(message in problem for problem in problems), problems
+    assert all(problem.startswith("dpo.ipynb: ") for problem in problems)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n".join("x = 1" for _ in range(15)),
+        "def f(x):\n" + "    x += 1\n" * 3 + "    return x",
+        "root = 'runs'\nf'{root}/dpo/model'",
+        "'tokens/s', ' / '.join('ab'), 'a/b'.split('/')",
+        "import prefcore.metrics as metrics",
+    ],
+)
+def test_what_is_allowed_is_not_a_problem(tmp_path, text):
+    assert notebooks.check(changed(good(tmp_path / "dpo.ipynb"), source(text))) == []
+
+
+def test_the_parameters_cell_may_be_long(tmp_path):
+    lines = "\n".join(f"p{i} = {i}  # unit" for i in range(30))
+    assert notebooks.check(changed(good(tmp_path / "dpo.ipynb"), parameter(lines))) == []
+
+
+def test_the_comparison_has_headings_of_its_own(tmp_path):
+    path = changed(good(tmp_path / "compare.ipynb"), lambda nb: nb.cells[0].update(source="## What the papers claim"))
+    assert notebooks.check(path) == []

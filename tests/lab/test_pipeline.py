@@ -1,0 +1,206 @@
+"""The stages before the notebooks, run at toy size: who learns from what, and what lies in the folders afterwards."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from prefcore.data import files, ratings
+from prefcore.data.types import Ranked
+from prefcore.engine import models
+from prefcore.lab import pipeline
+from prefcore.scoring.evaluate import Scorers
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+BUILD = Path("build/smoke")
+
+
+@pytest.fixture
+def p(toy_world):
+    """What the shared stages are given."""
+    return {"profile": "smoke"} | toy_world["common"] | toy_world["smoke"]["shared"]
+
+
+def texts_by_content():
+    return {t.text: t for t in ratings.read_texts(BUILD / "texts.jsonl")}
+
+
+# --- the reference ----------------------------------------------------------------------------------------------
+
+
+def test_the_token_loss_is_the_mean_over_tokens_not_over_rows():
+    """Rows of 1 and 3 tokens with -2 and -3 nats: (2 + 3) / 4, where the mean over rows' means would be 1.5."""
+    batch = {"lengths": torch.tensor([[1.0], [3.0]])}
+    out = pipeline.token_loss(torch.tensor([[-2.0], [-3.0]]), None, batch, {})
+    assert out.losses.mean().item() == pytest.approx(5 / 4)
+
+
+def test_the_reference_learns_to_go_on_with_training_texts(p, monkeypatch):
+    seen = []
+    monkeypatch.setattr(pipeline, "finish_fit", lambda policy, tokenizer, plan, *_: seen.append((tokenizer, plan)))
+    pipeline.fit_reference(p, BUILD)
+    ((tokenizer, plan),) = seen
+    known = texts_by_content()
+    assert len(plan.examples) == p["reference_texts"]
+    for example in plan.examples:
+        assert example.completions[0][-1] == tokenizer.eos_token_id
+        domain, _, text = tokenizer.decode([*example.prompt, *example.completions[0][:-1]]).partition(": ")
+        assert known[text].split == "train" and known[text].domain == domain
+
+
+def test_a_finished_stage_leaves_a_model_and_no_checkpoints(p, toy_folder):
+    assert models.load_policy(str(BUILD / "reference"))[1].num_parameters() > 0
+    assert not list((toy_folder / ".checkpoints").rglob("checkpoint-*"))
+
+
+def test_a_model_folder_appears_whole_or_not_at_all(p, monkeypatch):
+    def cut_off(policy, tokenizer, folder):
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(models, "save_policy", cut_off)
+        pipeline.fit_reference(p, BUILD)
+    assert not (BUILD / "reference").exists()
+    pipeline.fit_reference(p, BUILD)
+    assert models.load_policy(str(BUILD / "reference"))[1].num_parameters() > 0
+    assert not (BUILD / "reference.partial").exists()
+
+
+# --- scorers and judge ------------------------------------------------------------------------------------------
+
+
+def test_proxy_and_gold_learn_from_disjoint_halves_and_the_judge_from_the_proxys(p, monkeypatch):
+    learnt, known = {}, texts_by_content()
+    for lesson in ("fit_rater", "teach_rater"):  # the gold scorer's, and the judge's first
+        monkeypatch.setattr(
+            pipeline, lesson, lambda rater, tokenizer, texts, folder, p: learnt.update({folder.name: list(texts)})
+        )
+    monkeypatch.setattr(pipeline, "finish_fit", lambda *a: learnt.update({f"{a[-2].name} verdicts": a[2].examples}))
+    original = models.embed
+
+    def embed(texts, *how, **more):
+        learnt.setdefault("proxy", [known[text] for text in texts])
+        return original(texts, *how, **more)
+
+    monkeypatch.setattr(models, "embed", embed)
+    pipeline.fit_scorers(p, BUILD)
+    pipeline.fit_judge(p, BUILD)
+    halves = {name: {(t.split, t.half) for t in learnt[name]} for name in ("proxy", "gold", "judge")}
+    assert halves == {"proxy": {("train", "proxy")}, "gold": {("train", "gold")}, "judge": {("train", "proxy")}}
+    assert len(learnt["judge verdicts"]) == 2 * p["judge_pairs"]
+    tokenizer, _ = models.load_policy(p["policy"])
+    gold = {t.text for t in known.values() if t.half == "gold"}
+    for example in learnt["judge verdicts"]:
+        assert not any(text in tokenizer.decode(example.prompt) for text in gold)
+
+
+def test_each_pair_teaches_the_judge_both_orders(p, monkeypatch):
+    seen = []
+    monkeypatch.setattr(pipeline, "teach_rater", lambda *a: None)
+    monkeypatch.setattr(pipeline, "finish_fit", lambda *a: seen.append(a[2]))
+    pipeline.fit_judge(p, BUILD)
+    assert not (BUILD / "judge").exists()  # a model that rates, but was not yet taught verdicts, is no judge
+    rows = seen[0].examples
+    half = len(rows) // 2
+    for one, other in zip(rows[:half], rows[half:], strict=True):
+        assert one.columns["share_0"] == pytest.approx(1 - other.columns["share_0"])
+
+
+def test_scorers_and_judge_are_reported_on_held_out_texts_with_intervals(toy_world):
+    report = json.loads(Path("metrics/smoke/scorers.json").read_text())
+    for scorer in ("gold", "proxy"):
+        assert set(report[scorer]) == {"all", *ratings.COUNTS}
+        for row in report[scorer].values():
+            assert row["low"] <= row["r"] <= row["high"]
+    assert report["texts"] == 24 == sum(report["gold"][domain]["texts"] for domain in ratings.COUNTS)
+    judged = json.loads(Path("metrics/smoke/judge.json").read_text())
+    assert judged["accuracy"]["low"] <= judged["accuracy"]["estimate"] <= judged["accuracy"]["high"]
+    assert judged["pairs"] == 12 == sum(judged["reliability"]["count"])
+    assert 0 <= judged["brier"] <= 1 and 0 <= judged["ece"] <= 1
+
+
+def test_correlations_are_those_of_the_right_scorer_and_domain(toy_world, monkeypatch):
+    texts = [t for t in ratings.read_texts(BUILD / "texts.jsonl") if t.split != "train"]
+    known = texts_by_content()
+    assert len(known) == 112
+    monkeypatch.setattr(pipeline.scorers, "gold_scores", lambda plain, *_: np.array([known[t].mean for t in plain]))
+    noise = np.random.default_rng(0).normal(size=len(texts))
+    monkeypatch.setattr(pipeline.scorers, "proxy_scores", lambda plain, *_: noise[: len(plain)])
+    report = pipeline.report_scorers(texts, Scorers(*[None] * 5), seed=0)
+    assert all(row["r"] == pytest.approx(1) for row in report["gold"].values())
+    assert abs(report["proxy"]["all"]["r"]) < 0.9
+
+
+def test_pairs_are_of_one_domain_and_of_two_texts(toy_world):
+    texts = ratings.read_texts(BUILD / "texts.jsonl")
+    pairs = pipeline.pair_up(texts, 50, seed=0)
+    assert all(a.domain == b.domain and a.id != b.id for a, b in pairs)
+    assert len({a.domain for a, _ in pairs}) == 4 and pipeline.pair_up(texts, 50, seed=0) == pairs
+
+
+# --- preferences ------------------------------------------------------------------------------------------------
+
+
+def test_each_training_prompt_has_its_answers_best_first(p):
+    records, known = files.read_ranked(BUILD / "preferences.jsonl"), {t.id: t for t in texts_by_id()}
+    assert len(records) == p["preference_prompts"] == len({r.prompt for r in records})
+    for record in records:
+        assert known[record.id].split == "train" and known[record.id].prompt == record.prompt
+        assert record.domain == known[record.id].domain
+        assert len(record.completions) == len(record.finished) <= p["samples_per_prompt"]
+        assert list(record.scores) == sorted(record.scores, reverse=True)
+        assert all(text.strip() for text in record.completions)
+
+
+def texts_by_id():
+    return ratings.read_texts(BUILD / "texts.jsonl")
+
+
+def test_scores_are_the_proxys_of_prompt_and_completion_without_the_tag(p):
+    from prefcore.scoring import scorers
+
+    records = files.read_ranked(BUILD / "preferences.jsonl")[:4]
+    tokenizer, encoder = models.load_encoder(p["encoder"])
+    for record in records:
+        whole = [(record.prompt.removeprefix(f"{record.domain}: ") + text).strip() for text in record.completions]
+        found = scorers.proxy_scores(whole, BUILD / "proxy.safetensors", encoder, tokenizer)
+        np.testing.assert_allclose(record.scores, found, atol=1e-4)
+
+
+def test_the_references_own_rows_are_there_for_both_splits_and_all_seeds(p):
+    known = {t.id: t for t in texts_by_id()}
+    for split in ("validation", "test"):
+        frame = pd.read_csv(BUILD / f"reference_{split}.csv")
+        assert len(frame) == p["evaluation_seeds"] * p[f"{split}_prompts"]
+        assert set(frame["arm"]) == {"reference"} and set(frame["seed"]) == set(range(p["evaluation_seeds"]))
+        assert all(known[id].split == split for id in frame["id"])
+        assert frame["kl"].abs().max() < 1e-4  # the reference is no distance from itself
+        assert frame[["gold", "proxy", "length"]].notna().all(axis=None)
+
+
+def test_a_stage_that_runs_again_writes_the_same_bytes(p):
+    names = ["preferences.jsonl", "reference_test.csv", "reference_validation.csv"]
+    before = [(BUILD / name).read_bytes() for name in names]
+    pipeline.make_preferences(p, BUILD)
+    assert [(BUILD / name).read_bytes() for name in names] == before
+    pipeline.fit_reference(p, BUILD)
+    again = (BUILD / "reference" / "model.safetensors").read_bytes()
+    pipeline.fit_reference(p, BUILD)
+    assert (BUILD / "reference" / "model.safetensors").read_bytes() == again
+
+
+def test_records_survive_writing_and_reading_whatever_was_sampled(tmp_path):
+    record = Ranked("1", "Tweet: a", (" x\u2028y\u0085", ' "\r\n\\'), (0.5, -1.25), (True, False), "Tweet")
+    files.write_lines([record, record], tmp_path / "preferences.jsonl")
+    assert files.read_ranked(tmp_path / "preferences.jsonl") == [record, record]
+
+
+def test_tables_survive_writing_and_reading_whatever_was_sampled(tmp_path):
+    frame = pd.DataFrame({"text": ["x\ry", 'a "b", c', "n\nm", "u\u2028v"], "gold": [0.5, 1.0, -2.0, 3.0]})
+    files.write_table(frame, tmp_path / "t.csv")
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "t.csv"), frame)

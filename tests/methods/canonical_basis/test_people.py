@@ -1,0 +1,124 @@
+import gzip
+
+import numpy as np
+import pytest
+
+from prefcore.data.rows import DataError
+from prefcore.methods.canonical_basis import people
+from prefcore.methods.canonical_basis.people import Share
+from prefcore.scoring import metrics
+
+HEAD = "participant,group-id,n-comments,n-votes,n-agree,n-disagree,0,1,7"
+
+
+def write(path, *lines):
+    text = "\n".join(lines) + "\n"
+    path.write_bytes(gzip.compress(text.encode())) if path.suffix == ".gz" else path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def polis(tmp_path):
+    """Two conversations, one of them gzipped and with its comments."""
+    write(tmp_path / "tea.participants-votes.csv.gz", HEAD, "0,1,3,2,1,1,1,,-1", "4,,0,3,1,1,0,1,-1")
+    head = "timestamp,datetime,comment-id,author-id,agrees,disagrees,moderated,comment-body"
+    write(tmp_path / "tea.comments.csv.gz", head,
+          '1,Mon,7,0,0,2,1,"Tea, always"', "1,Mon,0,0,1,0,1,Milk first")  # fmt: skip
+    write(tmp_path / "dog.participants-votes.csv", HEAD, "a,0,0,1,1,0,1,,", "b,0,0,1,0,1,,-1,")
+    return tmp_path
+
+
+def test_a_folder_of_polis_exports_gives_every_conversation_with_its_statements_in_words(polis):
+    dog, tea = people.read(str(polis))
+    assert (dog.name, tea.name) == ("dog", "tea")
+    np.testing.assert_array_equal(tea.values, [[1, np.nan, -1], [0, 1, -1]])
+    assert tea.people == ("0", "4") and tea.statements == ("0", "1", "7")
+    assert tea.texts == ("Milk first", "", "Tea, always") and dog.texts == ("", "", "")
+
+
+def test_a_plain_table_names_people_in_its_first_column_and_statements_in_its_head(tmp_path):
+    path = write(tmp_path / "mine.csv", "who,Tea is good,label", "ann,1,0", "bob,,-1", "cyd,-1.0,1")
+    (votes,) = people.read(str(path))
+    assert votes.name == "mine" and votes.texts == ("Tea is good", "label")
+    np.testing.assert_array_equal(votes.values, [[1, 0], [np.nan, -1], [-1, 1]])
+
+
+@pytest.mark.parametrize(
+    "rows, where, what",
+    [
+        (["ann,1,0", "bob,2,0"], ":3: field 'tea'", "'2' is no vote; give 1"),
+        (["ann,1,0", "bob,1,yes"], ":3: field 'milk'", "'yes' is no vote"),
+        (["ann,1,0", "bob,nan,0"], ":3: field 'tea'", "'nan' is no vote"),
+        (["ann,1,0", "bob,0.5,0"], ":3: field 'tea'", "'0.5' is no vote"),
+        (["ann,1,0", "ann,1,0"], ":3: field 'who'", "'ann' has a row already"),
+        (["ann,1,0", ",1,0"], ":3: field 'who'", "nobody is named"),
+        (["ann,1,0"], ":2: field 'participant'", "1 person; variation needs at least two"),
+        (["ann,1,0", "bob,1"], ":3:", "2 cells under 3 column names"),
+        ([], ":2:", "0 person"),
+    ],
+)
+def test_a_matrix_that_cannot_be_used_is_refused_with_row_and_field(tmp_path, rows, where, what):
+    path = write(tmp_path / "v.csv", "who,tea,milk", *rows)
+    with pytest.raises(DataError) as error:
+        people.read(str(path))
+    assert f"{path}{where}" in str(error.value) and what in str(error.value)
+
+
+def test_a_table_without_statements_and_a_folder_without_votes_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"holds no \*participants-votes.csv"):
+        people.read(str(tmp_path))
+    with pytest.raises(DataError, match="no such file"):
+        people.read(str(tmp_path / "none.csv"))
+    path = write(tmp_path / "x.participants-votes.csv", HEAD.removesuffix(",0,1,7"), "0,1,3,2,1,1", "1,1,3,2,1,1")
+    with pytest.raises(DataError, match=":2: field 'participant': no column of votes"):
+        people.read(str(path))
+
+
+def matrix(rows):
+    values = np.array(rows, float)
+    sizes = (len(values), values.shape[1], values.shape[1])
+    return people.Votes("m", values, *(tuple(map(str, range(n))) for n in sizes))
+
+
+def test_people_and_statements_with_few_votes_go_until_none_is_left_and_missing_votes_stay_missing():
+    """Without person 2 (one vote) statement 2 has one vote left, so it goes too."""
+    n = np.nan
+    votes = people.active(matrix([[1, 0, n], [0, -1, n], [n, n, 1], [-1, n, 1], [1, 1, n]]), least=2)
+    assert votes.people == ("0", "1", "4") and votes.statements == ("0", "1")
+    np.testing.assert_array_equal(votes.values, [[1, 0], [0, -1], [1, 1]])
+    assert np.isnan(people.active(matrix([[1, 0], [n, -1], [0, 1]]), least=1).values[1, 0])
+
+
+def test_a_statement_on_which_all_agree_carries_no_variation_and_goes():
+    assert people.active(matrix([[1, 1, -1], [1, 0, 0], [1, -1, 1]]), least=1).statements == ("1", "2")
+
+
+def test_a_matrix_of_which_nothing_is_left_is_refused_by_name():
+    with pytest.raises(DataError, match="m: fewer than two people and two statements have 9 votes: lower least_votes"):
+        people.active(matrix([[1, 0], [0, 1]]), least=9)
+
+
+def test_a_share_is_a_ratio_of_sums_not_a_mean_of_ratios():
+    """(1 + 9) / (2 + 18) = 0.5, as is each; (2 + 9) / (2 + 18) = 0.55, while the mean of 1 and 0.5 is 0.75."""
+    assert Share(np.array([1.0, 9.0]), np.array([2.0, 18.0])).value == 0.5
+    assert Share(np.array([2.0, 9.0]), np.array([2.0, 18.0])).value == 0.55
+    with pytest.raises(metrics.Undefined, match="nothing to cover"):
+        _ = Share(np.zeros(2), np.zeros(2)).value
+
+
+def test_intervals_are_over_people_and_paired():
+    rng = np.random.default_rng(0)
+    total = rng.integers(1, 9, 300).astype(float)
+    covered = rng.binomial(total.astype(int), 0.7).astype(float)
+    share, worse = Share(covered, total), Share(covered * 0.9, total)
+    found = people.interval(share, seed=1)
+    assert found.low < 0.7 < found.high and found.estimate == share.value
+    gap = people.difference(share, worse, seed=1)
+    assert gap.high - gap.low < (found.high - found.low) / 5 and gap.low < 0.1 * share.value < gap.high
+    assert people.average([share, worse]).value == pytest.approx(0.95 * share.value)
+
+
+def test_people_with_nothing_to_cover_do_not_count():
+    some = Share(np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 4.0]))
+    more = Share(np.append(some.covered, [0.0] * 50), np.append(some.total, [0.0] * 50))
+    assert people.interval(some, seed=0) == people.interval(more, seed=0)

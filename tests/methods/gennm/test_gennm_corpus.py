@@ -1,0 +1,234 @@
+"""Data rules, prompts and the call graph of GenNm: nothing leaks, nothing is shared between training and test."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from prefcore import smoke
+from prefcore.methods.gennm import callgraph, corpus, prompt
+from prefcore.methods.gennm.corpus import Item, normalise
+from prefcore.methods.gennm.world import programs
+from prefcore.methods.gennm.world.decompiler import Binary
+
+SOURCE = Path(__file__).parent / "programs"
+
+
+@pytest.fixture(scope="module")
+def ledger():
+    head, *lines = map(json.loads, (SOURCE / "ledger.O0.jsonl").read_text().splitlines())
+    found = programs.with_truth("ledger", SOURCE / "ledger.O0.so", Binary(head["base"], head["end"], 9, lines))
+    return {record.function: normalise(record._asdict()) for record in found}
+
+
+def test_placeholders_take_the_place_of_every_name_that_the_decompiler_made_up(ledger):
+    assert ledger["delegate"].code == (
+        "int f0(char *a0, int a1)\n{\n unsigned int v0;\n unsigned int v1;\n v1 = f1(a0, a1);\n v0 = v1;\n"
+        " return f2(v0, 8001);\n}"
+    )
+    assert ledger["delegate"].names == {"a0": "source", "a1": "bound", "v1": "parsed", "v0": "clean"}
+    assert ledger["settle"].names == {"a0": "first", "a1": "rounds", "a2": "bonus", "v2": "total", "v1": "step",
+                                      "v0": "cursor"}  # fmt: skip
+
+
+def test_no_address_and_no_true_name_is_left_in_the_code(ledger):
+    for item in ledger.values():
+        assert not re.search(r"sub_|g_[0-9a-f]{4}|LABEL_|bp-0x|0x40|//", item.code)
+        words = set(re.findall(r"\w+", item.code))
+        assert not words & {*item.names.values(), *(other.function for other in ledger.values())}
+
+
+def test_a_number_that_may_be_an_address_is_hidden_and_others_stay():
+    code = corpus.hide_addresses("v0 = 4198400 + 0x401000 + 400 + 5000000;", 4194304, 4210695)
+    assert code == "v0 = ADDRESS + ADDRESS + 400 + 5000000;"
+
+
+def test_comments_go_and_strings_that_look_like_comments_stay():
+    assert corpus.strip_comments('f("// no", 1); // yes\n/* two\nlines */g();') == 'f("// no", 1);\ng();'
+
+
+def test_renaming_is_of_whole_identifiers_at_once_and_spares_fields_and_strings():
+    code = 'v1 = v0 + v10; p->v0 = "v0";'
+    assert corpus.rename(code, {"v0": "v1", "v1": "v0"}) == 'v0 = v1 + v10; p->v0 = "v0";'
+
+
+def test_the_text_of_another_decompiler_is_read_without_addresses_or_projects():
+    item = normalise({"function": "f", "code": "long f(int n)\n{\n    int total;\n    total = n;\n    return total;\n}",
+                      "names": {"total": "sum"}})  # fmt: skip
+    assert item.code == "long f0(int a0)\n{\n int v0;\n v0 = a0;\n return v0;\n}" and item.names == {"v0": "sum"}
+
+
+def test_names_that_say_nothing_are_no_truth():
+    code = "int sub_1000(int a0)\n{\n    int v0;\n    int v1;\n    return v0 + v1;\n}"
+    item = normalise({"function": "f", "code": code, "names": {"a0": "a0", "v0": "i", "v1": "width"}})
+    assert item.names == {"v1": "width"}
+
+
+def made(binary, project="p", functions=("f",), code="int f0(int a0)\n{\n return %s;\n}"):
+    return [Item(f"{binary}:{name}", project, binary, name, code % f"{binary} + {name}" * 3, {"a0": "size"}, {}, {})
+            for name in functions]  # fmt: skip
+
+
+def test_a_binary_stays_if_more_than_70_percent_of_its_functions_are_new():
+    ten = [f"f{i}" for i in range(10)]
+    a = made("a", functions=ten)
+    b = made("b", functions=[*ten[:3], *(f"g{i}" for i in range(7))])  # 7 of 10 new: not more than 70 %
+    c = made("c", functions=[*ten[:2], *(f"h{i}" for i in range(8)), "main"])  # 8 of 10
+    kept, out = corpus.thin([*a, *b, *c], ["a", "b", "c"])
+    assert {item.binary for item in kept} == {"a", "c"} and out == ["b"]
+
+
+def scattered(project, binaries, code):
+    return [item for b in range(binaries) for item in made(f"{project}{b}", project, (f"{project}_{b}",), code)]
+
+
+LONG = "int f0(int a0)\n{\n" + "".join(f" step_{i}(a0);\n" for i in range(8)) + " return %s;\n}"
+
+
+def test_a_split_keeps_binaries_whole_and_unseen_projects_out_of_training():
+    items = []
+    for n, project in enumerate(("red", "green", "blue")):
+        for b in range(10):
+            body = f"int f0(int a0)\n{{\n {' '.join(f'{project}{b}{n}{i}(a0);' for i in range(9))} %s\n}}"
+            items += made(f"{project}{b}", project, (f"{project}_{b}",), body)
+    parts = corpus.split(items, unseen=["blue"], test_share=0.2, validation_share=0.1, seed=0)
+    sets = [{item.binary for item in part} for part in parts[:3]]
+    assert not sets[0] & sets[1] and not sets[0] & sets[2] and not sets[1] & sets[2]
+    assert not [item for item in (*parts.train, *parts.validation) if item.project == "blue"]
+    assert Counter(i.project for i in [*parts.test, *parts.leaky]) == {"red": 2, "green": 2, "blue": 10}
+    assert Counter(i.project for i in parts.train) == {"red": 7, "green": 7}
+    assert parts == corpus.split(items, unseen=["blue"], test_share=0.2, validation_share=0.1, seed=0)
+    assert parts.train != corpus.split(items, unseen=["blue"], test_share=0.2, validation_share=0.1, seed=1).train
+    with pytest.raises(ValueError, match="violet is in the corpus"):
+        corpus.split(items, unseen=["violet"], test_share=0.2, validation_share=0.1, seed=0)
+
+
+def test_test_functions_too_like_a_training_one_are_set_aside_and_copies_in_training_count_once():
+    near = made("red0", "red", ("one",), LONG) + made("blue0", "blue", ("one",), LONG)  # differ in a few letters
+    far = made("blue1", "blue", ("two",), "char *f0(char *a0)\n{\n while (*a0) a0 = next(a0); return a0; %s\n}")
+    twice = near[:1] + [near[0]._replace(key="red0:again")]
+    parts = corpus.split([*twice, *near[1:], *far], unseen=["blue"], test_share=0, validation_share=0, seed=0)
+    assert [i.function for i in parts.leaky] == ["one"] and [i.function for i in parts.test] == ["two"]
+    assert len(parts.train) == 1
+
+
+def test_similarity_is_above_90_percent_of_the_text_with_true_names():
+    a, b = made("a", code="int f0(int a0)\n{\n" + " x(a0);\n" * 20 + " return %s;\n}"), None
+    b = [a[0]._replace(names={"a0": "quantity_of_something_else"})]
+    assert corpus.similar(a, a) == [True] and corpus.similar(a, b) == [False] and corpus.similar([], a) == []
+
+
+def test_a_choice_is_even_over_binaries_and_takes_neighbours():
+    items = [*made("a", functions=[f"a{i}" for i in range(9)]), *made("b", functions=["b0", "b1"])]
+    chosen = corpus.choose(items, 6, seed=0)
+    assert Counter(item.binary for item in chosen) == {"a": 4, "b": 2}
+    places = [int(item.function[1:]) for item in chosen if item.binary == "a"]
+    assert places == list(range(places[0], places[0] + 4))
+    assert corpus.choose(items, 99, seed=0) == items
+
+
+def test_names_fall_into_buckets_by_how_often_training_has_them():
+    counts = corpus.frequencies(made("a", functions=[str(i) for i in range(11)]))
+    assert counts == {"size": 11}
+    assert [corpus.bucket(n, counts | {"rare": 10}) for n in ("size", "rare", "new")] == ["more", "1-10", "0"]
+
+
+# --- prompts ----------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_is_read_back_and_nothing_that_breaks_the_form_is():
+    ids = ["a0", "v0", "f0"]
+    names = {"a0": "head", "v0": "count", "f0": "push_front"}
+    assert prompt.parse(prompt.answer(names, ids), ids) == names
+    cases = {
+        "a0: head, v9: other": {"a0": "head"},  # not asked for
+        "a0: head, a0: tail": {"a0": "head"},  # the first counts
+        "a0 = head, v0: count": {"v0": "count"},
+        "a0: int, v0: v0, f0: f1": {},  # keywords and placeholders
+        "a0: __import__('os'), v0: 1x, f0: a b": {},
+        "a0: " + "x" * 41: {}, "": {}, "no, thanks": {}, "A0: head": {},
+    }  # fmt: skip
+    for text, expected in cases.items():
+        assert prompt.parse(text, ids) == expected, text
+
+
+def test_what_is_asked_is_the_variables_with_a_truth_in_order_and_then_the_function():
+    item = Item("k", "p", "b", "f", "int f0(int a0, int a1)\n{\n v1 = a0; v0 = a1;\n}", {"v0": "x", "a1": "y"}, {}, {})
+    assert prompt.wanted(item, 8) == ["a1", "v0", "f0"] and prompt.wanted(item, 2) == ["a1", "f0"]
+    assert prompt.wanted(item._replace(names={}), 8) == ["a0", "a1", "v1", "v0", "f0"]
+
+
+def test_a_question_that_is_too_long_loses_hints_first_and_then_the_end_of_the_code(tmp_path):
+    tokenizer = smoke.make_tokenizer()
+    item = Item("k", "p", "b", "f", "int f0(int a0)\n{\n one(a0);\n two(a0);\n}", {"a0": "x"}, {}, {})
+    whole = prompt.write(item, ["a0", "f0"], ["calls int grow()", "called f0(tree)"])
+    size = len(tokenizer(whole)["input_ids"])
+    assert prompt.fit(item, ["a0", "f0"], ["calls int grow()", "called f0(tree)"], tokenizer, size) == whole
+    shorter = prompt.fit(item, ["a0", "f0"], ["calls int grow()", "called f0(tree)"], tokenizer, size - 1)
+    assert "calls int grow()" in shorter and "called" not in shorter and "two(a0)" in shorter
+    shortest = prompt.fit(item, ["a0", "f0"], ["calls int grow()"], tokenizer, 12)
+    assert shortest.startswith("int f0(int a0)") and shortest.endswith("Q: a0, f0\nA:") and "one" not in shortest
+
+
+# --- call graph -------------------------------------------------------------------------------------------------
+
+
+def test_callees_give_their_first_line_and_callers_their_calls_with_what_is_known_of_them(ledger):
+    items = list(ledger.values())
+    names = {item.key: prompt.true_names(item) for item in items}
+    found = dict(zip(ledger, callgraph.all_hints(items, names), strict=True))
+    assert found["delegate"] == ["calls int parse_number(char *text, int limit)",
+                                 "calls int classify(int amount, unsigned int threshold)"]  # fmt: skip
+    assert found["parse_number"] == ["called f0(source, bound)"]  # its own name is the question
+    assert found["classify"] == ["called f0(clean, 8001)"] and found["settle"] == []
+
+
+def test_hints_hold_predictions_only_and_a_function_without_any_gives_none(ledger):
+    items = list(ledger.values())
+    assert callgraph.all_hints(items, {}) == [[] for _ in items]
+    guess = {ledger["delegate"].key: {"a0": "path", "f0": "open_file"}}
+    found = dict(zip(ledger, callgraph.all_hints(items, guess), strict=True))
+    assert found["parse_number"] == []  # two of two callees are nameless: it is not informed
+    guess |= {ledger["parse_number"].key: {"f0": "scan"}, ledger["classify"].key: {"f0": "rate"}}
+    found = dict(zip(ledger, callgraph.all_hints(items, guess), strict=True))
+    assert found["parse_number"] == ["called f0(path, a1)"]
+    assert found["delegate"] == ["calls int scan(char *a0, int a1)", "calls int rate(int a0, unsigned int a1)"]
+
+
+def test_a_callee_that_knows_too_little_of_itself_gives_no_hint(ledger):
+    """The gate of the released code: delegate's two callees are nameless, so whoever calls it hears nothing of it."""
+    delegate = ledger["delegate"]
+    caller = Item("ledger.O0:x", "p", "b", "x", "int f0(int a0)\n{\n return f1(a0);\n}", {}, {"f1": delegate.key}, {})
+    names = {delegate.key: {"f0": "rate_text"}, caller.key: {"f0": "main"}}
+    assert callgraph.all_hints([caller, delegate], names)[0] == []
+    names |= {key: {"f0": "known"} for key in delegate.calls.values()}
+    assert callgraph.all_hints([caller, delegate], names)[0] == ["calls int rate_text(char *a0, int a1)"]
+
+
+def test_a_call_expression_ends_at_its_own_parenthesis_and_a_definition_is_no_call():
+    code = "int f1(int a0)\n{\n v0 = f1(g(a0, (1)), h()) + 2; f12(3);\n}"
+    assert list(callgraph.call_sites(code, "f1")) == ["f1(g(a0, (1)), h())"]
+    assert list(callgraph.call_sites(code + " f2(a", "f2")) == []
+
+
+def test_names_travel_one_call_in_each_round_and_the_loop_ends_when_nothing_changes(ledger):
+    items, asked = list(ledger.values()), []
+
+    def predict(chosen, hints):
+        asked.append([item.function for item in chosen])
+        return [{"f0": f"{item.function}_{len(told)}", "a0": "thing"} for item, told in zip(chosen, hints, strict=True)]
+
+    rounds = callgraph.propagate(items, predict, 5)
+    assert asked[0] == list(ledger) and set(asked[1]) == {"delegate", "parse_number", "classify"}
+    assert len(rounds) < 6 and rounds[-1][ledger["delegate"].key]["f0"] == "delegate_2"
+    assert callgraph.propagate(items, predict, 0) == [rounds[0]]
+
+
+def test_limits_hold_for_hints_of_a_much_called_function():
+    callers = [Item(f"b:c{i}", "p", "b", f"c{i}", f"int f0(int a0)\n{{\n f1({i});\n}}", {}, {"f1": "b:f"}, {})
+               for i in range(9)]  # fmt: skip
+    callee = Item("b:f", "p", "b", "f", "int f0(int a0)\n{\n}", {}, {}, {})
+    names = {item.key: {"f0": "known"} for item in (*callers, callee)}
+    assert len(callgraph.all_hints([callee, *callers], names)[0]) == callgraph.CALL_SITES

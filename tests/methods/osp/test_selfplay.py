@@ -1,0 +1,100 @@
+"""A policy that judges itself: which prompts, which answers, and what the judge is shown."""
+
+import numpy as np
+import pytest
+
+from prefcore.data.types import Pair, Ranked, Unary
+from prefcore.methods.osp import selfplay
+
+P = {"max_prompt": 8, "max_new_tokens": 4}
+
+
+def row(id, completions=("a", "b"), scores=None):
+    scores = scores or (0.0,) * len(completions)
+    return Ranked(id, f"w5 {id}", tuple(completions), tuple(scores), (True,) * len(completions))
+
+
+def show(prompt, answer):
+    return f"{prompt}|{answer}"
+
+
+@pytest.fixture
+def longer_wins(monkeypatch):
+    """A judge that prefers the longer text for sure, and the pairs that it was shown."""
+    shown = []
+
+    def both_orders(pairs, model, tokenizer, question):
+        shown.extend(pairs)
+        wins = np.array([0.5 + 0.5 * np.sign(len(a) - len(b)) for a, b in pairs])
+        return wins, 1 - wins
+
+    monkeypatch.setattr(selfplay.judge, "both_orders", both_orders)
+    return shown
+
+
+def test_prompts_are_distinct_and_keep_their_order():
+    records = [Unary(id, prompt, "a", True) for id, prompt in (("1", "x"), ("2", "y"), ("3", "x"), ("4", "z"))]
+    assert [r.id for r in selfplay.prompts_of(records, 2)] == ["1", "2"]
+    assert [r.id for r in selfplay.prompts_of(records, 9)] == ["1", "2", "4"]
+    assert selfplay.prompts_of(records, 1)[0].completions == ()
+
+
+def test_each_prompt_gets_its_answers_and_the_seed_decides_them(tiny_llama, tokenizer):
+    rows = [row("w6", ()), row("w7", ())]
+    first = selfplay.draw(tiny_llama, tokenizer, rows, P, answers=3, seed=1)
+    assert [len(r.completions) for r in first] == [3, 3]
+    assert [r.scores for r in first] == [(0.0,) * 3] * 2
+    assert len(set(first[0].completions)) == 3
+    assert selfplay.draw(tiny_llama, tokenizer, rows, P, answers=3, seed=1) == first
+    assert selfplay.draw(tiny_llama, tokenizer, rows, P, answers=3, seed=2) != first
+
+
+def test_each_answer_meets_the_baseline_of_its_own_prompt(longer_wins):
+    rows, baselines = [row("1", ("aaa", "b")), row("2", ("c", "dd"))], [row("1", ("bb",)), row("2", ("ee",))]
+    p_ab, p_ba = selfplay.judge_answers(rows, baselines, None, None, show=show, question="?")
+    assert longer_wins == [
+        ("w5 1|aaa", "w5 1|bb"), ("w5 1|b", "w5 1|bb"), ("w5 2|c", "w5 2|ee"), ("w5 2|dd", "w5 2|ee"),
+    ]  # fmt: skip
+    assert p_ab.tolist() == [[1, 0], [0, 0.5]]
+    assert p_ba.tolist() == [[0, 1], [1, 0.5]]
+
+
+def test_rows_without_a_baseline_each_are_refused(longer_wins):
+    with pytest.raises(ValueError):
+        selfplay.judge_answers([row("1"), row("2")], [row("1", ("b",))], None, None, show=show, question="?")
+
+
+def test_a_pair_carries_both_win_probabilities_and_its_strength():
+    pair = selfplay.as_pair(row("7", ("a", "b", "c"), (0.2, 0.5, 0.9)), 2, 0, 0.97)
+    assert (pair.id, pair.chosen, pair.rejected) == ("7/2-0", "c", "a")
+    assert (pair.chosen_score, pair.rejected_score, pair.strength) == (0.9, 0.2, 0.97)
+
+
+def test_length_preference_is_a_mean_over_prompts_not_over_pairs():
+    """Prompt 1 has two pairs that are 4 and 2 words longer, prompt 2 one that is 1 shorter: (3 - 1) / 2 = 1."""
+    words = {n: " ".join("x" * n) for n in range(6)}
+    lengths = {"1/0-1": (5, 1), "1/0-2": (5, 3), "2/0-1": (1, 2)}
+    pairs = [Pair(id, "p", words[better], words[worse]) for id, (better, worse) in lengths.items()]
+    assert selfplay.preferred_length(pairs, seed=0).estimate == pytest.approx(1.0)
+
+
+def test_agreement_counts_a_tie_half(longer_wins):
+    answers = [("long", "s"), ("s", "long"), ("same", "same"), ("longer", "s")]
+    pairs = [Pair(f"{i}", "p", chosen, rejected) for i, (chosen, rejected) in enumerate(answers)]
+    assert selfplay.agreement(pairs, None, None, show=show, question="?", seed=0).estimate == 2.5 / 4
+
+
+def test_a_long_prompt_never_hides_the_answer():
+    assert selfplay.with_prompt_tail("x" * 1000, " the answer").endswith("xx the answer")
+    assert len(selfplay.with_prompt_tail("x" * 1000, " the answer")) < 150
+    chat = [{"role": "user", "content": "first"}, {"role": "user", "content": "last"}]
+    assert selfplay.with_prompt_tail(chat, "answer") == "last answer"
+
+
+def test_own_data_have_no_report_of_the_judge(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "metrics" / "quick").mkdir(parents=True)
+    (tmp_path / "metrics" / "quick" / "judge.json").write_text('{"ece": 0.1}')
+    assert selfplay.read_report({"judge": "", "data": "", "profile": "quick"}) == {"ece": 0.1}
+    assert selfplay.read_report({"judge": "", "data": "mine.jsonl", "profile": "quick"}) == {}
+    assert selfplay.read_report({"judge": "other", "data": "", "profile": "quick"}) == {}
