@@ -1,1 +1,1 @@
-"""prefcore: a small, reproducible core for learning from human preferences."""
+"""Learning from human preferences: four core rooms (data, engine, scoring, lab) and a room for every method."""

@@ -12,6 +12,7 @@ python -m prefcore merge RUN FOLDER         adapter and base as one plain transf
 """
 
 import argparse
+import inspect
 import os
 import sys
 import time
@@ -103,7 +104,9 @@ def function(name: str) -> Callable:
     try:
         found = getattr(import_module(module), last)
     except (ImportError, AttributeError):
-        raise ValueError(f"there is no function prefcore.{name}; dvc.yaml has the names of all stages") from None
+        found = None
+    if not inspect.isfunction(found):
+        raise ValueError(f"there is no function prefcore.{name}; dvc.yaml has the names of all stages")
     return found
 
 
@@ -118,7 +121,8 @@ def run_notebook(method: str, params: dict) -> None:
     print(f"{method} ({params['profile']}): {time.monotonic() - start:.0f} s", flush=True)
 
 
-# Chapters whose own data teach nothing: the function of (source, parameters) that applies a trained model to them.
+# Chapters whose own data teach nothing: the function of (source, parameters, names of those set by hand) that applies a
+# trained model to them.
 APPLIED = {"gennm": "methods.gennm.apply.run"}
 
 # Chapters whose data are no preferences of answers to prompts; each reader raises what is wrong with file and field.
@@ -127,7 +131,7 @@ READERS = {
     "micro": "scoring.voters.read",
     "autoraters": "scoring.voters.read",
     "canonical_basis": "methods.canonical_basis.people.read",
-    "napo": "methods.napo.world.pictures.read_own",
+    "napo": "methods.napo.own.read",
     "chase_sql": "methods.chase_sql.candidates.read",
 }
 
@@ -165,7 +169,8 @@ def _run(given) -> None:
             raise ValueError(f"--set {item}: give key=value with one of {', '.join(sorted(values))}")
         values[key] = yaml.safe_load(value)
     if given.method in APPLIED:
-        function(APPLIED[given.method])(given.data, freeze(values))
+        by_hand = [item.partition("=")[0] for item in given.values]
+        function(APPLIED[given.method])(given.data, freeze(values), by_hand)
         return
     for name in DATABASES:
         if told := getattr(given, name):

@@ -3,6 +3,7 @@
 import multiprocessing
 import shutil
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -10,6 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from prefcore import smoke
+from prefcore.data.types import Example
 
 VOCABULARY = 97
 SIZES = {
@@ -34,6 +36,21 @@ def tokenizer():
     return PreTrainedTokenizerFast(
         tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
     )
+
+
+@pytest.fixture(scope="session")
+def draw():
+    """Makes n examples of random token ids with `branches` completions of unequal lengths."""
+
+    def draw(n, branches, *, seed=0, prompt=(1, 14), completion=(1, 9)):
+        rng = np.random.default_rng(seed)
+
+        def some(low, high):
+            return tuple(rng.integers(4, VOCABULARY, size=rng.integers(low, high)).tolist())
+
+        return [Example(f"e{i}", some(*prompt), tuple(some(*completion) for _ in range(branches))) for i in range(n)]
+
+    return draw
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The command line: what a user does wrong is one line that says where and what to do, before anything is trained."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -7,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from prefcore.__main__ import main, stages_of
+from prefcore.__main__ import function, main
 from prefcore.lab import notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,28 +45,29 @@ def fails(toy_world, no_training, capsys):
     return run
 
 
-# --- studies --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("method", "stages"),
-    [
-        ("gennm", ["weights", "programs"]),
-        ("chase_sql", ["weights", "sql_world", "sql_lm"]),
-        ("micro", ["weights", "prepare"]),
-        ("dpo", ["weights", "prepare", "reference", "scorers", "judge", "preferences"]),
-        ("compare", []),
-    ],
-)
-def test_a_study_builds_only_what_its_notebook_reads(method, stages, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    assert stages_of(method) == stages
+# --- stages and studies -----------------------------------------------------------------------------------------
 
 
 def test_the_study_of_an_unknown_method_is_one_line(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     assert main(["study", "ppo"]) == 1
-    assert capsys.readouterr().err == "error: ppo is no method of dvc.yaml\n"
+    assert capsys.readouterr().err.startswith("error: ppo is no stage of dvc.yaml, which has weights, prepare, ")
+
+
+@pytest.mark.parametrize("name", ["lab.pipeline.fit_judges", "pipeline.fit_judge", "os.system", "lab"])
+def test_a_stage_that_is_no_function_of_prefcore_is_one_line(name, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    assert main(["stage", name]) == 1
+    assert capsys.readouterr().err == f"error: there is no function prefcore.{name}; dvc.yaml has the names of all stages\n"
+
+
+def test_every_stage_of_the_pipeline_names_a_function_of_parameters_and_build_folder():
+    commands = [stage["cmd"].split() for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+                if "cmd" in stage]  # fmt: skip
+    names = [words[4] for words in commands if words[3] == "stage"]
+    assert len(names) >= 13
+    for name in names:
+        assert list(inspect.signature(function(name)).parameters)[:2] == ["p", "build"]
 
 
 # --- own data ---------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 import yaml
-from test_logps import draw
 
 from prefcore import smoke
 from prefcore.engine import models, reference, train
@@ -43,7 +42,7 @@ def score(policy, examples, device, depth=0):
 
 
 @pytest.mark.parametrize("depth", [0, 1])
-def test_numbers_and_gradients_are_the_cpus_within_rounding(policy, depth):
+def test_numbers_and_gradients_are_the_cpus_within_rounding(draw, policy, depth):
     examples, found = draw(8, 3), {}
     for device in ("cpu", "cuda"):
         model = copy.deepcopy(policy).to(device)
@@ -55,16 +54,17 @@ def test_numbers_and_gradients_are_the_cpus_within_rounding(policy, depth):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
 
 
-def test_a_training_ends_where_the_cpus_does(policy, tmp_path):
+def test_a_training_ends_where_the_cpus_does(draw, policy, tmp_path):
     plan, ends = make_plan(draw(16, 2), batch_size=4, epochs=2, seed=0, pad_id=0), {}
 
-    def loss(logps, ref_logps, batch, state):
-        return dpo.loss(logps, ref_logps, beta=0.5)
+    def loss(logps, ref_logps, batch, state, *, beta):
+        return dpo.loss(logps, ref_logps, beta=beta)
 
     for device in ("cpu", "cuda"):
         model = copy.deepcopy(policy).to(device)
         ready = reference.attach(plan, model, cache=tmp_path / device)
-        history = train.fit(model, ready, loss, {}, learning_rate=1e-2, seed=0, checkpoints=tmp_path / f"{device}-run")
+        how = {"learning_rate": 1e-2, "seed": 0, "checkpoints": tmp_path / f"{device}-run"}
+        history = train.fit(model, ready, loss, {"beta": 0.5}, **how)
         ends[device] = history["loss"].to_numpy(), [p.detach().cpu() for p in model.parameters() if p.requires_grad]
     assert abs(ends["cpu"][0] - ends["cuda"][0]).max() < 1e-3
     starts = [p for p in policy.parameters() if p.requires_grad]
@@ -74,11 +74,11 @@ def test_a_training_ends_where_the_cpus_does(policy, tmp_path):
 
 
 def test_the_same_seed_draws_the_cpus_tokens(peaked_llama, tokenizer):
-    prompts, drawn = [(4, 5, 6), (7, 8), (9, 10, 11, 12)], []
+    prompts, samples = [(4, 5, 6), (7, 8), (9, 10, 11, 12)], []
     for device in ("cpu", "cuda"):
         found = sample(copy.deepcopy(peaked_llama).to(device), tokenizer, prompts, max_new_tokens=8, seed=3)
-        drawn.append([one.ids for one in found])
-    assert drawn[0] == drawn[1]
+        samples.append([one.ids for one in found])
+    assert samples[0] == samples[1]
 
 
 @pytest.fixture(scope="module")

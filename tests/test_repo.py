@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from prefcore.lab import notebooks
+from prefcore.lab import notebooks, study
 
 ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "prefcore"
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 METHODS = [name for name in PARAMS["methods"] if name != "compare"]
-CORE = sorted((ROOT / "prefcore").glob("*.py"))
-CODE = sorted((ROOT / "prefcore").rglob("*.py"))
+CHAPTERS = [*METHODS, "compare"]
+CODE = sorted(PACKAGE.rglob("*.py"))
 PAGES = sorted(ROOT.glob("*.md"))
+ROOMS = ["data", "engine", "scoring", "lab", "methods", "smoke", "__main__"]  # imports run from right to left only
 
 
 def imported(source: str) -> set[str]:
@@ -55,35 +57,81 @@ def notebook_code(name: str) -> str:
     return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
 
 
-# --- imports go one way -----------------------------------------------------------------------------------------
+def relative(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
 
 
-@pytest.mark.parametrize("path", CODE, ids=lambda p: str(p.relative_to(ROOT / "prefcore")))
-def test_core_imports_no_method_methods_no_other_than_dpo_and_nobody_imports_outwards(path):
-    names = imported(path.read_text())
-    methods = {name.split(".")[2] for name in names if re.match(r"prefcore\.methods\.\w", name)}
-    where = path.relative_to(ROOT / "prefcore").parts
-    inside = where[0] == "methods"
-    assert methods <= ({"dpo", where[1]} if inside else set())  # a method that is a folder imports its own files
-    assert inside or "prefcore.methods" not in names
-    outside = {name.split(".")[0] for name in names}
-    assert outside.isdisjoint({"tests", "benchmarks", "trl", "pytest"})
-    assert not {name for name in names if name.startswith("notebooks")}
+def room_of(path: str) -> str:
+    """data, engine, ... of prefcore/data/files.py."""
+    return path.removesuffix(".py").split("/")[1]
+
+
+def owner_of(path: str) -> str | None:
+    """The method in whose file or folder a path of prefcore lies; None for the core."""
+    parts = path.removesuffix(".py").split("/")
+    return parts[2] if parts[1] == "methods" and len(parts) > 2 else None
+
+
+# --- rooms ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", CODE, ids=relative)
+def test_imports_go_down_only(path):
+    own = str(path.relative_to(ROOT))
+    for other in own_files(path.read_text()):
+        assert ROOMS.index(room_of(other)) <= ROOMS.index(room_of(own)), f"{own} imports {other}"
+        assert owner_of(other) in (None, owner_of(own), "dpo") or room_of(own) in ("smoke", "__main__"), other
+    outside = {name.split(".")[0] for name in imported(path.read_text())}
+    assert outside.isdisjoint({"tests", "benchmarks", "notebooks", "trl", "pytest"})
+
+
+@pytest.mark.parametrize("name", ["dpo", "odpo", "kto", "bco", "ulma"])
+def test_a_method_that_is_one_loss_imports_engine_and_data_alone(name):
+    assert {room_of(path) for path in own_files((PACKAGE / "methods" / f"{name}.py").read_text())} <= {"engine", "data"}
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_notebook_uses_its_own_method_and_dpo_and_no_other(name):
+    used = {owner_of(path) for path in own_files(notebook_code(name))} - {None}
+    assert used <= {name, "dpo"} if name != "compare" else not used
+    assert name == "compare" or name in used
+
+
+def test_a_module_that_one_method_uses_lives_with_that_method():
+    """Computed from the imports; a user is a method (its files and its notebook) or another module of the core."""
+    users: dict[str, set[str]] = {}
+    sources = {str(path.relative_to(ROOT)): path.read_text() for path in CODE}
+    sources |= {f"notebooks/{name}": notebook_code(name) for name in METHODS}
+    for own, source in sources.items():
+        user = own.removeprefix("notebooks/") if own.startswith("notebooks") else owner_of(own) or own
+        for other in own_files(source):
+            users.setdefault(other, set()).add(user)
+    lonely = {path: found for path, found in users.items()
+              if owner_of(path) is None and len(found) == 1 and next(iter(found)) in METHODS}  # fmt: skip
+    assert not lonely
+
+
+def test_all_code_is_in_a_room_and_tests_stand_where_the_code_stands():
+    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py", "smoke.py"}
+    for test in (ROOT / "tests").rglob("test_*.py"):
+        folder = test.parent.relative_to(ROOT / "tests")
+        assert (PACKAGE / folder).is_dir(), f"{test.relative_to(ROOT)} tests no folder of prefcore"
+
+
+@pytest.mark.parametrize("path", [path for path in CODE if path.name == "__init__.py"], ids=relative)
+def test_a_room_says_at_its_door_which_question_it_answers(path):
+    (node,) = ast.parse(path.read_text()).body
+    lines = ast.get_docstring(ast.parse(path.read_text())).splitlines()
+    assert isinstance(node, ast.Expr) and 1 <= len(lines) <= 8
+    assert len(lines) >= 3 or path.parent in (PACKAGE, PACKAGE / "methods")
 
 
 def test_only_the_command_line_and_the_toy_world_read_params_yaml():
-    readers = {path.stem for path in CODE if re.search(r"""(read_text|open|load)\b.*params\.yaml""", path.read_text())}
-    readers |= {path.stem for path in CODE if re.search(r"""Path\("params\.yaml"\)\n""", path.read_text())}
-    assert readers <= {"__main__", "smoke"}
-    assert not [path.name for path in CODE if path.stem != "__main__" and "os.environ" in path.read_text()
-                and path.stem not in ("sources", "llm")]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", [*METHODS, "compare"])
-def test_a_notebook_uses_its_own_method_and_dpo_and_no_other(name):
-    used = {name.split(".")[2] for name in imported(notebook_code(name)) if name.startswith("prefcore.methods.")}
-    assert used <= {name, "dpo"} if name != "compare" else not used
-    assert name == "compare" or name in used
+    readers = {relative(path) for path in CODE if re.search(r"(read_text|open|load)\b.*params\.yaml", path.read_text())}
+    readers |= {relative(path) for path in CODE if re.search(r"""Path\("params\.yaml"\)\n""", path.read_text())}
+    assert readers <= {"__main__.py", "smoke.py"}
+    environment = {relative(path) for path in CODE if "os.environ" in path.read_text()}
+    assert environment <= {"__main__.py", "data/sources.py", "scoring/llm.py"}
 
 
 # --- names agree ------------------------------------------------------------------------------------------------
@@ -92,6 +140,7 @@ def test_a_notebook_uses_its_own_method_and_dpo_and_no_other(name):
 def test_a_method_has_a_block_a_file_a_test_and_a_notebook():
     files = {path.stem for path in (ROOT / "prefcore" / "methods").iterdir()} - {"__init__", "__pycache__"}
     tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests" / "methods").glob("test_*.py")}
+    tests |= {path.name for path in (ROOT / "tests" / "methods").iterdir() if list(path.glob("test_*.py"))}
     chapters = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert set(METHODS) == files == tests == chapters - {"compare"}
     assert list(PARAMS["methods"])[-1] == "compare" and "compare" in chapters
@@ -115,28 +164,36 @@ def test_numbers_are_written_so_that_yaml_reads_numbers():
 # --- DVC --------------------------------------------------------------------------------------------------------
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-FUNCTIONS = {  # stage -> the file and the function that it is
-    "weights": "pipeline.weights", "prepare": "pipeline.prepare", "reference": "pipeline.fit_reference",
-    "scorers": "pipeline.fit_scorers", "judge": "pipeline.fit_judge", "preferences": "pipeline.make_preferences",
-    "voted": "votes.prepare", "pictures": "pictures.prepare", "vision": "tower.fit", "biased": "tower.fit_biased",
-    "programs": "programs.prepare",
-    "sql_world": "sql_world.build", "sql_lm": "sql_lm.fit",
-}  # fmt: skip
-POLICIES = DVC["stages"]["method"]["foreach"]
+POLICIES = list(DVC["stages"]["method"]["foreach"])
 
 
 def stages(profile="quick") -> dict:
     """name -> (cmd, deps, params, outs) of every stage, templates filled in."""
     found = {}
     for name, stage in DVC["stages"].items():
-        items = [(f"{name}@{item}", stage["do"], item) for item in stage["foreach"]] if "foreach" in stage else [
-            (name, stage, None)]  # fmt: skip
-        for full, body, item in items:
-            filled = json.loads(json.dumps(body).replace("${profile}", profile).replace("${item}", str(item)))
+        items = [(f"{name}@{key}", stage["do"], key, item) for key, item in stage["foreach"].items()] if (
+            "foreach" in stage) else [(name, stage, None, None)]  # fmt: skip
+        for full, body, key, item in items:
+            text = json.dumps(body).replace("${profile}", profile)
+            filled = json.loads(text.replace("${key}", f"{key}").replace("${item}", f"{item}"))
             outs = [out for kind in ("outs", "metrics", "plots") for out in filled.get(kind, [])]
             names = {next(iter(out)) if isinstance(out, dict) else out for out in outs}
             found[full] = (filled["cmd"], set(filled["deps"]), set(filled.get("params", [])), names)
     return found
+
+
+FUNCTIONS = {name: cmd.split()[4] for name, (cmd, *_) in stages().items() if cmd.startswith("python -m prefcore stage")}
+
+
+def covers(deps: set[str], files: set[str]) -> bool:
+    """Every file lies in a folder (or is a file) that deps name, and each prefcore folder that they name holds one."""
+    named = {dep for dep in deps if dep.startswith("prefcore/")}
+    inside = {file: {dep for dep in named if file == dep or file.startswith(f"{dep}/")} for file in files}
+    missing = {file for file, found in inside.items() if not found}
+    idle = named - {dep for found in inside.values() for dep in found}
+    assert not missing, f"not listed: {missing}"
+    assert not idle, f"listed for nothing: {idle}"
+    return True
 
 
 def stage_of(name: str) -> str:
@@ -145,17 +202,12 @@ def stage_of(name: str) -> str:
 
 
 def uses_of(place: str) -> tuple[set[str], set[str]]:
-    """(prefcore files, keys of p) that a function `file.name` uses, itself or through others of that file."""
-    file, _, function = place.partition(".")
-    tree = ast.parse((ROOT / "prefcore" / f"{file}.py").read_text())
-    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    modules = {}
-    for node in tree.body:
-        for alias in node.names if isinstance(node, ast.ImportFrom) else ():
-            whole = f"{node.module}/{alias.name}" if node.module == "prefcore" else node.module
-            if whole.startswith("prefcore"):
-                modules[alias.asname or alias.name] = whole.replace(".", "/") + ".py"
-    files, keys, seen, waiting = {f"prefcore/{file}.py"}, set(), set(), [function]
+    """(prefcore files, parameters p.x) that a function `module.name` uses, itself or through others of that module."""
+    module, _, function = place.rpartition(".")
+    path = f"prefcore/{module.replace('.', '/')}.py"
+    functions = {node.name: node for node in ast.parse((ROOT / path).read_text()).body
+                 if isinstance(node, ast.FunctionDef)}  # fmt: skip
+    keys, seen, waiting = set(), set(), [function]
     while waiting:
         name = waiting.pop()
         if name in seen:
@@ -164,42 +216,59 @@ def uses_of(place: str) -> tuple[set[str], set[str]]:
         for node in ast.walk(functions[name]):
             if isinstance(node, ast.Name) and node.id in functions:
                 waiting.append(node.id)
-            elif isinstance(node, ast.Name) and node.id in modules:
-                files |= reached(modules[node.id])
-            elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "p":
-                keys.add(ast.literal_eval(node.slice))
-    return files, keys
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "p":
+                keys.add(node.attr)
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "models.load":
+                keys |= {"device", "threads", "dtype"}
+    return set(reached(path)), keys - {"_replace"}
 
 
 def test_there_is_a_stage_for_every_method_and_the_comparison_reads_them_all():
-    assert {stage.rpartition("@")[2] for stage in stages()} == {*FUNCTIONS, *METHODS, "compare"}
+    assert {stage.rpartition("@")[2] for stage in stages()} == {*FUNCTIONS, *CHAPTERS}
     cmd, deps, _, _ = stages()["compare"]
     assert {f"metrics/quick/{name}.json" for name in METHODS} <= deps
     assert {f"runs/quick/{name}/scores.csv" for name in POLICIES} <= deps
 
 
 @pytest.mark.parametrize("stage", FUNCTIONS)
-def test_a_shared_stage_lists_the_files_and_parameters_that_it_uses_and_no_other(stage):
+def test_a_shared_stage_lists_the_rooms_and_parameters_that_it_uses_and_no_other(stage):
     cmd, deps, params, _ = stages()[stage]
-    assert cmd == f"python -m prefcore stage {stage}"
+    assert cmd.removesuffix(" --profile quick") == f"python -m prefcore stage {FUNCTIONS[stage]}"
     files, keys = uses_of(FUNCTIONS[stage])
-    assert {dep for dep in deps if dep.startswith("prefcore/")} == files
+    assert covers(deps, files)
     shared = set(PARAMS["quick"]["shared"])
     wanted = {f"quick.shared.{key}" if key in shared else f"common.{key}" for key in keys - {"profile"}}
-    assert params == (wanted | {"profile"} if stage != "weights" else set())
+    assert params == (wanted if stage != "weights" else set())
 
 
-@pytest.mark.parametrize("name", [*METHODS, "compare"])
-def test_the_stage_of_a_notebook_lists_all_files_that_it_reaches(name):
+def test_no_stage_that_prepares_or_trains_shared_models_depends_on_what_draws_or_tells():
+    tells = {f"prefcore/lab/{name}" for name in ("plots.py", "comparison.py", "verdicts.py", "overview.py")}
+    for name in FUNCTIONS:
+        _, deps, _, _ = stages()[name]
+        assert "prefcore/lab" not in deps and not tells & deps, name
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_the_stage_of_a_notebook_lists_all_rooms_that_it_reaches(name):
     cmd, deps, params, _ = stages()[stage_of(name)]
-    assert cmd == f"python -m prefcore notebook {name}" and f"notebooks/{name}.ipynb" in deps
-    files = {file for own in own_files(notebook_code(name)) for file in reached(own)} | {"prefcore/lab/notebooks.py"}
-    listed = {dep for dep in deps if dep.startswith("prefcore/")}
-    assert files <= listed
-    group = [method for method in METHODS if stage_of(method).split("@")[0] == stage_of(name).split("@")[0]]
-    others = [file for method in group for own in own_files(notebook_code(method)) for file in reached(own)]
-    assert listed <= files | set(others)
-    assert {"profile", "common", f"methods.{name}", f"quick.{name}"} == params
+    assert cmd == f"python -m prefcore notebook {name} --profile quick" and f"notebooks/{name}.ipynb" in deps
+    files = {file for own in own_files(notebook_code(name)) for file in reached(own)}
+    assert covers(deps - {"prefcore/methods/dpo.py"}, {file for file in files if file != "prefcore/methods/dpo.py"})
+    assert "prefcore/methods/dpo.py" in deps or "prefcore/methods/dpo.py" not in files
+    assert {"common", f"methods.{name}", f"quick.{name}"} == params
+
+
+def test_the_study_pipeline_is_the_quick_one_under_its_own_profile(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    written = (ROOT / study.PIPELINE).read_text()
+    assert written == study.text() and "quick" not in written
+    names = set(yaml.safe_load(written)["stages"])
+    assert names == set(DVC["stages"]) - {"weights"}
+
+
+def test_the_pipeline_is_short_enough_to_read():
+    lines = (ROOT / "dvc.yaml").read_text().splitlines()
+    assert len(lines) <= 350 and max(map(len, lines)) <= 120
 
 
 def test_what_a_stage_reads_is_raw_source_or_the_output_of_another_stage():
@@ -209,7 +278,7 @@ def test_what_a_stage_reads_is_raw_source_or_the_output_of_another_stage():
     for name, (_, deps, _, _) in stages().items():
         for dep in deps:
             if dep.split("/")[0] in ("build", "runs", "metrics", "figures"):
-                assert dep in made, f"{name} reads {dep}, which no stage makes"
+                assert dep in made or str(Path(dep).parent) in made, f"{name} reads {dep}, which no stage makes"
             else:
                 assert dep.startswith(raw["path"] + "/") or (ROOT / dep).exists(), f"{name} reads {dep}"
 
@@ -265,7 +334,7 @@ def test_nothing_unpickles_evaluates_or_runs_foreign_code(path):
 
 
 def test_weights_are_read_from_safetensors_only():
-    text = (ROOT / "prefcore" / "models.py").read_text()
+    text = (PACKAGE / "engine" / "models.py").read_text()
     loads = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)
              and ast.unparse(node.func).endswith(".from_pretrained")]  # fmt: skip
     for node in loads:
@@ -278,7 +347,7 @@ def test_weights_are_read_from_safetensors_only():
 # --- size and words ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", CODE, ids=lambda p: str(p.relative_to(ROOT / "prefcore")))
+@pytest.mark.parametrize("path", CODE, ids=relative)
 def test_a_file_is_small_and_says_what_it_is(path):
     assert len(path.read_text().splitlines()) < 350
     tree = ast.parse(path.read_text())
@@ -288,9 +357,8 @@ def test_a_file_is_small_and_says_what_it_is(path):
             assert ast.get_docstring(node), f"{node.name} has no docstring"
 
 
-@pytest.mark.parametrize("name", [*METHODS, "compare"])
-def test_a_notebook_has_at_most_250_lines_of_code(name):
-    assert len(notebook_code(name).splitlines()) <= 250
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_notebook_starts_with_the_quick_profile(name):
     assert notebooks.parameters(ROOT / "notebooks" / f"{name}.ipynb")["profile"] == "quick"
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -18,11 +19,12 @@ from transformers import AutoModelForSequenceClassification
 
 from prefcore import smoke
 from prefcore.__main__ import main
-from prefcore.lab import notebooks, runs
+from prefcore.lab import notebooks, runs, verdicts
 
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = [m for m in yaml.safe_load((ROOT / "params.yaml").read_text())["methods"] if m != "compare"]
-POLICIES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["method"]["foreach"]
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+POLICIES = list(STAGES["method"]["foreach"])
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.timeout(900)]
 
 
@@ -32,12 +34,14 @@ class Repository:
     def __init__(self, folder: Path, toy_folder: Path):
         self.folder = folder
         shutil.copytree(toy_folder, folder, dirs_exist_ok=True)
-        shutil.copytree(ROOT / "prefcore", folder / "prefcore", ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("prefcore", "study"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "dvc.lock"))
         for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
             shutil.copy(ROOT / name, folder)
         for name in ("minilm", "smollm2", "ratings", "programs"):  # of which the toy world needs nothing
             (folder / "data" / name).mkdir(parents=True)
             (folder / "data" / name / "nothing").touch()
+        self.change("study", yaml.safe_load((folder / "params.yaml").read_text())["smoke"])  # a study of toy size
         subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
         self.dvc("init", "--quiet")
         shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
@@ -63,12 +67,31 @@ class Repository:
         assert done.returncode == 0, done.stdout
         return ran, time.monotonic() - start, done.stdout
 
-    def change(self, method: str, key: str, value) -> None:
-        """Another value of a method's constant in params.yaml."""
+    def change(self, key: str, value) -> None:
+        """Another value in params.yaml; key is a path such as methods.kto.beta."""
         path = self.folder / "params.yaml"
         params = yaml.safe_load(path.read_text())
-        params["methods"][method][key] = value
+        *blocks, last = key.split(".")
+        inside = params
+        for block in blocks:
+            inside = inside[block]
+        inside[last] = value
         path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def stale(self) -> set[str]:
+        """The stages of dvc.yaml that the next repro would run, as DVC says; those of the study are left out."""
+        _, _, said = self.dvc("status", "--json")
+        found = json.loads(said[said.index("{"):])
+        return {name for name in found if not name.startswith("study/") and name != "data.dvc"}
+
+    @contextmanager
+    def edited(self, path: str):
+        """A file of prefcore with one line more, while the block runs."""
+        file = self.folder / path
+        before = file.read_text()
+        file.write_text(before + "\nEDITED = True\n")
+        yield
+        file.write_text(before)
 
     def results(self) -> dict[str, bytes]:
         """dvc.lock, which names all outputs by their hash, and all metrics."""
@@ -148,11 +171,41 @@ def test_a_forced_run_of_one_method_ends_with_the_same_bytes(tracked):
 
 def test_a_change_of_one_methods_constant_runs_that_method_and_the_comparison(tracked):
     before = tracked.results()
-    tracked.change("kto", "beta", 0.7)
+    tracked.change("methods.kto.beta", 0.7)
     ran, _, said = tracked.dvc("repro")
     assert ran == ["method@kto", "compare"], said
     changed = {name for name, content in tracked.results().items() if content != before[name]}
     assert changed == {"dvc.lock", "metrics/smoke/kto.json", "metrics/smoke/compare.json"}
+
+
+def test_a_change_in_a_methods_folder_runs_that_methods_stages_alone(tracked):
+    with tracked.edited("prefcore/methods/gennm/prompt.py"):
+        assert tracked.stale() == {"gennm"}
+        ran, _, said = tracked.dvc("repro")
+        assert ran == ["gennm"], said  # its numbers are the same, so the comparison has nothing to do
+    with tracked.edited("prefcore/methods/gennm/world/dwarf.py"):
+        assert tracked.stale() == {"programs", "gennm"}
+    tracked.dvc("commit", "--force", "--quiet")
+
+
+def test_a_change_of_the_figures_runs_no_stage_that_prepares_or_trains_for_others(tracked):
+    with tracked.edited("prefcore/lab/plots.py"):
+        assert tracked.stale() == {*(f"method@{name}" for name in POLICIES), *METHODS, "compare"} - set(POLICIES)
+    with tracked.edited("prefcore/engine/train.py"):
+        assert {"reference", "scorers", "judge", "biased", "method@dpo"} <= tracked.stale()
+
+
+def test_a_study_stage_runs_again_when_code_or_parameters_change_though_its_output_is_there(tracked):
+    """The old command skipped a stage whose output existed."""
+    stage = "study/dvc.yaml:sql_world"
+    assert tracked.dvc("repro", stage)[0] == [stage]
+    assert tracked.dvc("repro", stage)[0] == [] and (tracked.folder / "build" / "study" / "sql_world").exists()
+    tracked.change("study.shared.sql_rows", 9)
+    assert tracked.dvc("repro", stage)[0] == [stage]
+    with tracked.edited("prefcore/methods/chase_sql/world/words.py"):
+        assert tracked.dvc("repro", stage)[0] == [stage]
+    assert tracked.stale() == set()  # the quick pipeline is untouched
+    assert (tracked.folder / "study" / "dvc.lock").exists()
 
 
 def test_metrics_can_be_shown_and_plots_drawn(tracked):

@@ -32,8 +32,12 @@ def read_lines(path: Path) -> list[dict]:
 
 def read_ranked(path: Path) -> list[Ranked]:
     """What write_lines wrote of Ranked rows."""
-    lists = ("completions", "scores", "finished")
-    return [Ranked(**row | {name: tuple(row[name]) for name in lists}) for row in read_lines(path)]
+    rows = read_lines(path)
+    for row in rows:
+        row |= {name: tuple(row[name]) for name in ("completions", "scores", "finished")}
+        if row.get("tokens") is not None:
+            row["tokens"] = tuple(map(tuple, row["tokens"]))
+    return [Ranked(**row) for row in rows]
 
 
 def write_table(table: pd.DataFrame, path: Path) -> Path:

@@ -1,4 +1,8 @@
-"""The kinds of preference data, and what a loss returns. Every method takes one of these; nothing else travels."""
+"""The kinds of preference data, and what a loss returns. Every method takes one of these; nothing else travels.
+
+`tokens` of a record are the token ids of its completions as a policy has sampled them, EOS not among them. A text alone
+does not say them: another sequence of tokens may spell it. They are None where a file or a person gave the text.
+"""
 
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
@@ -7,6 +11,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 Parameters = tuple  # the values of a run by name, p.beta: a named tuple that `freeze` makes, read and never changed
+Tokens = tuple[int, ...]
 Prompt = str | Sequence[Mapping[str, str]]  # plain text, or chat messages [{"role": ..., "content": ...}]
 
 
@@ -26,6 +31,7 @@ class Pair(NamedTuple):
     strength: float | None = None  # P(chosen is better), in [0, 1]
     votes: tuple[int, ...] | None = None  # 1 for chosen, 0 for rejected
     finished: tuple[bool, bool] = (True, True)
+    tokens: tuple[Tokens, Tokens] | None = None
 
 
 class Unary(NamedTuple):
@@ -36,6 +42,7 @@ class Unary(NamedTuple):
     completion: str
     label: bool
     finished: bool = True
+    tokens: Tokens | None = None
 
 
 class Scored(NamedTuple):
@@ -46,6 +53,7 @@ class Scored(NamedTuple):
     completion: str
     score: float
     finished: bool = True
+    tokens: Tokens | None = None
 
 
 class Ranked(NamedTuple):
@@ -57,6 +65,7 @@ class Ranked(NamedTuple):
     scores: tuple[float, ...]
     finished: tuple[bool, ...]
     domain: str = ""
+    tokens: tuple[Tokens, ...] | None = None
 
 
 class Voted(NamedTuple):
@@ -73,8 +82,8 @@ class Example(NamedTuple):
     """Token ids of a prompt with its K completions (EOS included), and named numbers that the loss needs."""
 
     id: str
-    prompt: tuple[int, ...]
-    completions: tuple[tuple[int, ...], ...]
+    prompt: Tokens
+    completions: tuple[Tokens, ...]
     columns: Mapping[str, float] = {}
 
 

@@ -11,7 +11,7 @@ from itertools import combinations
 
 import numpy as np
 
-from prefcore.data.types import Pair, Prompt, Ranked, Scored, Unary
+from prefcore.data.types import Pair, Prompt, Ranked, Scored, Tokens, Unary
 
 Record = Pair | Unary | Scored | Ranked
 
@@ -27,7 +27,7 @@ def prompt_key(prompt: Prompt) -> str:
 def best_worst(ranked: Sequence[Ranked]) -> list[Pair]:
     """The best and the worst completion of each prompt; rows where all tie are dropped (see count_ties)."""
     ends = [(row, _argbest(row), _argworst(row)) for row in ranked]
-    return [_pair(row, best, worst) for row, best, worst in ends if row.scores[best] > row.scores[worst]]
+    return [pair_of(row, best, worst) for row, best, worst in ends if row.scores[best] > row.scores[worst]]
 
 
 def count_ties(ranked: Sequence[Ranked]) -> int:
@@ -41,14 +41,23 @@ def all_pairs(ranked: Sequence[Ranked]) -> list[Pair]:
     for row in ranked:
         for i, j in combinations(range(len(_checked(row).scores)), 2):
             if row.scores[i] != row.scores[j]:
-                pairs.append(_pair(row, i, j) if row.scores[i] > row.scores[j] else _pair(row, j, i))
+                pairs.append(pair_of(row, i, j) if row.scores[i] > row.scores[j] else pair_of(row, j, i))
     return pairs
+
+
+def pair_of(row: Ranked, better: int, worse: int) -> Pair:
+    """The completions at these two places of a row, with their scores."""
+    return Pair(
+        f"{row.id}/{better}-{worse}", row.prompt, row.completions[better], row.completions[worse],
+        row.scores[better], row.scores[worse], finished=(row.finished[better], row.finished[worse]),
+        tokens=row.tokens and (row.tokens[better], row.tokens[worse]),
+    )  # fmt: skip
 
 
 def scored(ranked: Sequence[Ranked]) -> list[Scored]:
     """Each completion as a row of its own."""
     return [
-        Scored(f"{row.id}/{i}", row.prompt, row.completions[i], row.scores[i], row.finished[i])
+        Scored(f"{row.id}/{i}", row.prompt, row.completions[i], row.scores[i], row.finished[i], _at(row.tokens, i))
         for row in ranked
         for i in range(len(_checked(row).scores))
     ]
@@ -59,9 +68,9 @@ def unary(ranked: Sequence[Ranked], threshold: float) -> list[Unary]:
     return scored_to_unary(scored(ranked), threshold)
 
 
-def median_threshold(ranked: Sequence[Ranked]) -> float:
+def median_threshold(records: Sequence[Record]) -> float:
     """The median of all scores, or the largest score below it where none is above, so that both labels occur."""
-    return _middle([record.score for record in scored(ranked)])
+    return _middle([record.score for record in as_scored(records)])
 
 
 def shifted(ranked: Sequence[Ranked], threshold: float, up_domain: str) -> list[Unary]:
@@ -91,12 +100,9 @@ def shifted(ranked: Sequence[Ranked], threshold: float, up_domain: str) -> list[
 def pairs_to_unary(pairs: Sequence[Pair]) -> list[Unary]:
     """Thumbs-up for each chosen completion and thumbs-down for each rejected one."""
     return [
-        Unary(f"{pair.id}/{name}", pair.prompt, text, label, finished)
+        Unary(f"{pair.id}/{name}", pair.prompt, text, label, pair.finished[i], _at(pair.tokens, i))
         for pair in pairs
-        for name, text, label, finished in (
-            ("chosen", pair.chosen, True, pair.finished[0]),
-            ("rejected", pair.rejected, False, pair.finished[1]),
-        )
+        for i, (name, text, label) in enumerate((("chosen", pair.chosen, True), ("rejected", pair.rejected, False)))
     ]
 
 
@@ -106,9 +112,11 @@ def pairs_to_scored(pairs: Sequence[Pair]) -> list[Scored]:
     for pair in pairs:
         if pair.chosen_score is None or pair.rejected_score is None:
             raise ValueError(f"pair {pair.id} has no scores: add the columns chosen_score and rejected_score")
-        chosen = Scored(f"{pair.id}/chosen", pair.prompt, pair.chosen, pair.chosen_score, pair.finished[0])
-        rejected = Scored(f"{pair.id}/rejected", pair.prompt, pair.rejected, pair.rejected_score, pair.finished[1])
-        records += [chosen, rejected]
+        sides = (("chosen", pair.chosen, pair.chosen_score), ("rejected", pair.rejected, pair.rejected_score))
+        records += [
+            Scored(f"{pair.id}/{name}", pair.prompt, text, score, pair.finished[i], _at(pair.tokens, i))
+            for i, (name, text, score) in enumerate(sides)
+        ]
     return records
 
 
@@ -120,7 +128,7 @@ def scored_to_ranked(records: Sequence[Scored]) -> list[Ranked]:
     return [
         Ranked(
             group[0].id, group[0].prompt, tuple(r.completion for r in group), tuple(r.score for r in group),
-            tuple(r.finished for r in group),
+            tuple(r.finished for r in group), tokens=_all_or_none([r.tokens for r in group]),
         )  # fmt: skip
         for group in groups.values()
     ]
@@ -133,7 +141,7 @@ def scored_to_pairs(records: Sequence[Scored]) -> list[Pair]:
 
 def scored_to_unary(records: Sequence[Scored], threshold: float) -> list[Unary]:
     """Thumbs-up for each completion whose score is above the threshold, thumbs-down for the others."""
-    return [Unary(r.id, r.prompt, r.completion, r.score > threshold, r.finished) for r in records]
+    return [Unary(r.id, r.prompt, r.completion, r.score > threshold, r.finished, r.tokens) for r in records]
 
 
 # What a method needs, from whatever was read.
@@ -234,10 +242,12 @@ def flip_labels(pairs: Sequence[Pair], fraction: float, seed: int) -> list[Pair]
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction is {fraction}: give the share of pairs to flip, from 0 to 1")
     flipped = set(_permutation(len(pairs), seed)[: round(fraction * len(pairs))])
-    return [
-        p._replace(chosen=p.rejected, rejected=p.chosen, finished=p.finished[::-1]) if i in flipped else p
-        for i, p in enumerate(pairs)
-    ]
+    return [_swap_texts(pair) if i in flipped else pair for i, pair in enumerate(pairs)]
+
+
+def _swap_texts(pair: Pair) -> Pair:
+    tokens = pair.tokens and pair.tokens[::-1]
+    return pair._replace(chosen=pair.rejected, rejected=pair.chosen, finished=pair.finished[::-1], tokens=tokens)
 
 
 def imbalance(records: Sequence[Unary], ratio: float, seed: int) -> list[Unary]:
@@ -259,7 +269,9 @@ def lowest(records: Sequence[Scored], share: float) -> list[Unary]:
         raise ValueError(f"share is {share}: give the part of the records to keep, above 0 and up to 1")
     wanted = max(1, round(share * len(records)))
     kept = set(sorted(range(len(records)), key=lambda i: records[i].score)[:wanted])
-    return [Unary(r.id, r.prompt, r.completion, False, r.finished) for i, r in enumerate(records) if i in kept]
+    return [
+        Unary(r.id, r.prompt, r.completion, False, r.finished, r.tokens) for i, r in enumerate(records) if i in kept
+    ]
 
 
 def split(records: Sequence[Record], fractions: Sequence[float], seed: int) -> list[list[Record]]:
@@ -291,9 +303,9 @@ def _kind(records: Sequence[Record]) -> type:
 
 
 def _checked(row: Ranked) -> Ranked:
-    if not len(row.completions) == len(row.scores) == len(row.finished) > 0:
-        lengths = (len(row.completions), len(row.scores), len(row.finished))
-        raise ValueError(f"ranked row {row.id} has {lengths} completions, scores, finished: give K of each, K >= 1")
+    lengths = tuple(len(part) for part in (row.completions, row.scores, row.finished, row.tokens) if part is not None)
+    if len(set(lengths)) > 1 or not lengths[0]:
+        raise ValueError(f"ranked row {row.id} has {lengths} completions, scores, finished, tokens: give K of each")
     if not all(math.isfinite(score) for score in row.scores):
         raise ValueError(f"ranked row {row.id} has the scores {row.scores}: give finite ones")
     return row
@@ -307,11 +319,12 @@ def _argworst(row: Ranked) -> int:
     return min(range(len(_checked(row).scores)), key=lambda i: row.scores[i])
 
 
-def _pair(row: Ranked, better: int, worse: int) -> Pair:
-    return Pair(
-        f"{row.id}/{better}-{worse}", row.prompt, row.completions[better], row.completions[worse],
-        row.scores[better], row.scores[worse], finished=(row.finished[better], row.finished[worse]),
-    )  # fmt: skip
+def _at(tokens: tuple[Tokens, ...] | None, i: int) -> Tokens | None:
+    return None if tokens is None else tokens[i]
+
+
+def _all_or_none(tokens: list[Tokens | None]) -> tuple[Tokens, ...] | None:
+    return None if None in tokens else tuple(tokens)
 
 
 def _middle(scores: list[float]) -> float:

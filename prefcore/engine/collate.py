@@ -1,10 +1,11 @@
 """Records to token ids, token ids to batches: a prompt with K completions, each prompt once.
 
 Prompt and completion are tokenised separately, so the boundary is exact by construction and is the one that sampling
-sees. Control tokens in the text stay text; EOS ends a completion exactly once, and only where the text ended by itself.
+sees. What a policy has sampled keeps its tokens; a text that came without any is tokenised, and control tokens in it
+stay text. EOS ends a completion exactly once, and only where the text ended by itself.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,8 @@ import torch
 from prefcore.data.types import Example, Pair, Ranked, Scored, Unary
 
 WINDOW = 16  # batches whose examples are sorted by length together
+SPARE = 0.05  # of a batch's tokens may be padding where examples share rows
+Place = tuple[int, int]  # row of a batch, and the column where an example begins
 
 
 class Encoded(NamedTuple):
@@ -53,9 +56,7 @@ def encode_prompt(prompt, tokenizer) -> list[int]:
     if isinstance(prompt, str):
         return encode_text(prompt, tokenizer)
     if tokenizer.chat_template is None:
-        raise ValueError(
-            "the data hold chat messages, but this tokenizer has no chat template: give a text prompt instead"
-        )
+        raise ValueError("these are chat messages, but the tokenizer has no chat template: give a text prompt instead")
     marks = [f"\u2402{i}\u2403" for i in range(len(prompt))]
     messages = [{"role": m["role"], "content": mark} for m, mark in zip(prompt, marks, strict=True)]
     rest = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -75,14 +76,30 @@ def encode_text(text: str, tokenizer) -> list[int]:
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
 
-def encode(id, prompt, completions, finished, tokenizer, *, max_prompt, max_completion, columns=None) -> Example | None:
-    """One example, or None where a completion has no token. A prompt keeps its last tokens, a completion its first."""
-    prompt_ids = encode_prompt(prompt, tokenizer)[-max_prompt:]
-    if not prompt_ids:  # a model needs one token to predict from
-        prompt_ids = [tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id]
+def cut_prompt(prompt, tokenizer, *, max_prompt: int) -> list[int]:
+    """What a policy reads of a prompt, when it samples and when it trains: its last tokens, at least one."""
+    ids = encode_prompt(prompt, tokenizer)[-max_prompt:]
+    start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    return ids or [start]  # a model needs one token to predict from
+
+
+def encode(
+    id, prompt, completions, finished, tokenizer, *, max_prompt, max_completion, columns=None, tokens=None
+) -> Example | None:
+    """One example, or None where a completion has no token. A prompt keeps its last tokens, a completion its first.
+
+    tokens: for each completion the ids that were sampled, or None, where the texts are tokenised. Raises ValueError
+    where these ids do not spell the text: they are then another tokenizer's.
+    """
+    prompt_ids = cut_prompt(prompt, tokenizer, max_prompt=max_prompt)
     branches = []
-    for text, ended in zip(completions, finished, strict=True):
-        ids = encode_text(text, tokenizer)
+    for k, (text, ended) in enumerate(zip(completions, finished, strict=True)):
+        ids = encode_text(text, tokenizer) if tokens is None else list(tokens[k])
+        if tokens is not None and (spelled := tokenizer.decode(ids)) != text:
+            raise ValueError(
+                f"{id}: its tokens spell {spelled!r} and not {text!r}, so another tokenizer has sampled it: "
+                "sample again with this policy, or leave the tokens out"
+            )
         if ended and (not ids or ids[-1] != tokenizer.eos_token_id):
             ids = ids + [tokenizer.eos_token_id]
         ids = ids[:max_completion]
@@ -92,64 +109,38 @@ def encode(id, prompt, completions, finished, tokenizer, *, max_prompt, max_comp
     return Example(id, tuple(prompt_ids), tuple(branches), columns or {})
 
 
-def encode_pairs(pairs: Sequence[Pair], tokenizer, *, max_prompt: int, max_completion: int) -> Encoded:
-    """Pairs as examples with branches (chosen, rejected); scores, margin and strength become columns where present."""
+def encode_pairs(pairs: Sequence[Pair], tokenizer, **limits: int) -> Encoded:
+    """Pairs as examples with branches (chosen, rejected); scores, margin and strength become columns where present.
 
-    def one(pair):
-        names = ("chosen_score", "rejected_score", "margin", "strength")
-        columns = {name: float(getattr(pair, name)) for name in names if getattr(pair, name) is not None}
-        return encode(
-            pair.id,
-            pair.prompt,
-            (pair.chosen, pair.rejected),
-            pair.finished,
-            tokenizer,
-            max_prompt=max_prompt,
-            max_completion=max_completion,
-            columns=columns,
-        )
-
-    return _keep(one, pairs)
+    limits: max_prompt and max_completion, as `encode` has them; so for the other kinds.
+    """
+    names = ("chosen_score", "rejected_score", "margin", "strength")
+    known = [{name: float(getattr(p, name)) for name in names if getattr(p, name) is not None} for p in pairs]
+    return _keep(
+        encode(p.id, p.prompt, (p.chosen, p.rejected), p.finished, tokenizer, columns=c, tokens=p.tokens, **limits)
+        for p, c in zip(pairs, known, strict=True)
+    )
 
 
-def encode_unary(records: Sequence[Unary | Scored], tokenizer, *, max_prompt: int, max_completion: int) -> Encoded:
+def encode_unary(records: Sequence[Unary | Scored], tokenizer, **limits: int) -> Encoded:
     """Single answers as examples with one branch; `label` (1 or 0) or `score` becomes a column."""
-
-    def one(record):
-        columns = {"label": float(record.label)} if isinstance(record, Unary) else {"score": float(record.score)}
-        return encode(
-            record.id,
-            record.prompt,
-            (record.completion,),
-            (record.finished,),
-            tokenizer,
-            max_prompt=max_prompt,
-            max_completion=max_completion,
-            columns=columns,
-        )
-
-    return _keep(one, records)
+    known = [{"label": float(r.label)} if isinstance(r, Unary) else {"score": float(r.score)} for r in records]
+    drawn = [None if r.tokens is None else (r.tokens,) for r in records]
+    return _keep(
+        encode(r.id, r.prompt, (r.completion,), (r.finished,), tokenizer, columns=c, tokens=t, **limits)
+        for r, c, t in zip(records, known, drawn, strict=True)
+    )
 
 
-def encode_ranked(records: Sequence[Ranked], tokenizer, *, max_prompt: int, max_completion: int) -> Encoded:
+def encode_ranked(records: Sequence[Ranked], tokenizer, **limits: int) -> Encoded:
     """All K completions of a prompt as one example."""
-
-    def one(record):
-        return encode(
-            record.id,
-            record.prompt,
-            record.completions,
-            record.finished,
-            tokenizer,
-            max_prompt=max_prompt,
-            max_completion=max_completion,
-        )
-
-    return _keep(one, records)
+    return _keep(
+        encode(r.id, r.prompt, r.completions, r.finished, tokenizer, tokens=r.tokens, **limits) for r in records
+    )
 
 
-def _keep(encode_one: Callable, records) -> Encoded:
-    examples = [encode_one(record) for record in records]
+def _keep(examples: Iterable[Example | None]) -> Encoded:
+    examples = list(examples)
     kept = [example for example in examples if example is not None]
     shared = set.intersection(*(set(example.columns) for example in kept)) if kept else set()
     kept = [e._replace(columns={name: e.columns[name] for name in e.columns if name in shared}) for e in kept]
@@ -157,21 +148,50 @@ def _keep(encode_one: Callable, records) -> Encoded:
 
 
 def make_plan(examples: Sequence[Example], *, batch_size: int, epochs: int, seed: int, pad_id: int) -> Plan:
-    """Batches of similar length in an order drawn anew for each epoch from (seed, epoch)."""
+    """Every example once an epoch, in batches and an order drawn anew for each epoch from (seed, epoch).
+
+    Answers with a thumb come in batches that are fair draws of both classes and of all lengths: a loss compares them
+    within the batch (KTO's KL, class means, BCO's shift). All other examples come in batches of similar length.
+    """
     if not examples:
         raise ValueError("no examples to train on: every record was dropped or the data are empty")
-    lengths = np.array([size(example) for example in examples])
+    part = part_by_class if have_thumbs(examples) else part_by_length
     batches = []
     for epoch in range(epochs):
         rng = np.random.default_rng([seed, epoch])
-        order = rng.permutation(len(examples))
-        chunks = []
-        for start in range(0, len(order), WINDOW * batch_size):
-            window = order[start : start + WINDOW * batch_size]
-            window = window[np.argsort(lengths[window], kind="stable")]
-            chunks += [window[i : i + batch_size].tolist() for i in range(0, len(window), batch_size)]
-        batches += [chunks[i] for i in rng.permutation(len(chunks))]
+        parts = part(examples, rng.permutation(len(examples)), batch_size)
+        batches += [parts[i] for i in rng.permutation(len(parts))]
     return Plan(list(examples), batches, pad_id=pad_id)
+
+
+def have_thumbs(examples: Sequence[Example]) -> bool:
+    """True where every example is one answer with a label."""
+    return all(len(example.completions) == 1 and "label" in example.columns for example in examples)
+
+
+def part_by_length(examples: Sequence[Example], order: np.ndarray, batch_size: int) -> list[list[int]]:
+    """Batches of similar length, as padding costs time: what WINDOW batches hold, in this order, is sorted."""
+    lengths = np.array([size(example) for example in examples])
+    parts = []
+    for start in range(0, len(order), WINDOW * batch_size):
+        window = order[start : start + WINDOW * batch_size]
+        window = window[np.argsort(lengths[window], kind="stable")]
+        parts += [window[i : i + batch_size].tolist() for i in range(0, len(window), batch_size)]
+    return parts
+
+
+def part_by_class(examples: Sequence[Example], order: np.ndarray, batch_size: int) -> list[list[int]]:
+    """Batches with a share of thumbs-up as near to that of all examples as whole rows allow, whatever their lengths.
+
+    Each class is dealt out in this order; up to the end of any batch, the thumbs-up dealt are their share, rounded.
+    """
+    n, up = len(order), np.array([examples[i].columns["label"] == 1 for i in order])
+    ends = np.append(np.arange(batch_size, n, batch_size), n)
+    ups = (2 * ends * up.sum() + n) // (2 * n)  # in whole numbers, so that no machine rounds another way
+    batch = np.empty(n, dtype=int)
+    for chosen, dealt in ((up, ups), (~up, ends - ups)):
+        batch[chosen] = np.searchsorted(dealt, np.arange(chosen.sum()), side="right")
+    return [order[batch == number].tolist() for number in range(len(ends))]
 
 
 def add_mismatches(plan: Plan) -> Plan:
@@ -190,8 +210,8 @@ def add_mismatches(plan: Plan) -> Plan:
             back = position - 1
             while prompts[order[back]] == prompts[i]:
                 back -= 1  # negative positions wrap round to the end of the plan
-            other = plan.examples[order[back]]
-            step.append(Example(f"{plan.examples[i].id}|{other.id}", plan.examples[i].prompt, (other.completions[0],)))
+            own, other = plan.examples[i], plan.examples[order[back]]
+            step.append(Example(f"{own.id}|{other.id}", own.prompt, (other.completions[0],), own.columns))
             position += 1
         mismatches.append(step)
     return plan._replace(mismatches=mismatches)
@@ -207,10 +227,10 @@ def longest(examples: Sequence[Example]) -> int:
     return max(len(e.prompt) for e in examples) + max(len(c) for e in examples for c in e.completions)
 
 
-def collate(examples: Sequence[Example], *, pad_id: int) -> dict:
-    """One batch.
+def collate(examples: Sequence[Example], *, pad_id: int, places: Sequence[Place] | None = None) -> dict:
+    """One batch of B examples in R rows: each at its place, or in a row of its own.
 
-    input_ids, position_ids [B, T]; attention_mask [B, 1, T, T] bool: a token sees its prompt and its own branch;
+    input_ids, position_ids [R, T]; attention_mask [R, 1, T, T] bool: a token sees its prompt and its own branch;
     rows [N]: flat positions whose hidden state predicts a completion token; targets [N]; branch [N] in [0, B*K);
     shape (B, K); `sequences`: the same as plain rows (for models without 4-D masks); ids; a float [B] per column.
     """
@@ -218,29 +238,28 @@ def collate(examples: Sequence[Example], *, pad_id: int) -> dict:
     if len(counts) != 1:
         raise ValueError(f"all examples of a batch need the same number of completions, got {sorted(counts)}")
     branches = counts.pop()
-    width = max(size(example) for example in examples)
-    input_ids = np.full((len(examples), width), pad_id)
-    positions = np.zeros((len(examples), width), dtype=np.int64)
-    segments = np.full((len(examples), width), -1)
+    places = places or [(b, 0) for b in range(len(examples))]
+    width = max(start + size(example) for example, (_, start) in zip(examples, places, strict=True))
+    shape = (1 + max(row for row, _ in places), width)
+    input_ids, positions = np.full(shape, pad_id), np.zeros(shape, dtype=np.int64)
+    owners, segments = np.zeros(shape, dtype=np.int64), np.full(shape, -1)
     rows, targets, branch = [], [], []
-    for b, example in enumerate(examples):
+    for b, (example, (row, start)) in enumerate(zip(examples, places, strict=True)):
         prompt = len(example.prompt)
-        input_ids[b, :prompt], positions[b, :prompt], segments[b, :prompt] = example.prompt, np.arange(prompt), 0
-        start = prompt
+        owners[row, start : start + size(example)] = start
+        span, start = slice(start, start + prompt), start + prompt
+        input_ids[row, span], positions[row, span], segments[row, span] = example.prompt, np.arange(prompt), 0
+        last = row * width + start - 1
         for k, completion in enumerate(example.completions):
             read = len(completion) - 1
-            span = slice(start, start + read)
-            input_ids[b, span], positions[b, span], segments[b, span] = (
-                completion[:-1],
-                np.arange(prompt, prompt + read),
-                k + 1,
-            )
-            rows += [b * width + prompt - 1, *range(b * width + start, b * width + start + read)]
+            span, seen = slice(start, start + read), np.arange(prompt, prompt + read)
+            input_ids[row, span], positions[row, span], segments[row, span] = completion[:-1], seen, k + 1
+            rows += [last, *range(row * width + start, row * width + start + read)]
             targets += completion
             branch += [b * branches + k] * len(completion)
             start += read
     query, key = segments[:, :, None], segments[:, None, :]
-    causal = np.tril(np.ones((width, width), dtype=bool))
+    causal = np.tril(np.ones((width, width), dtype=bool)) & (owners[:, :, None] == owners[:, None, :])
     mask = causal & (key >= 0) & ((key == 0) | (key == query))
     mask |= np.eye(width, dtype=bool)  # a padded row sees itself, so that its softmax is a number
     batch = {
@@ -260,6 +279,27 @@ def collate(examples: Sequence[Example], *, pad_id: int) -> dict:
     return batch
 
 
+def place(examples: Sequence[Example]) -> list[Place]:
+    """Where each example of a batch lies.
+
+    Answers with a thumb, whose batches hold all lengths, share rows, so that they too cost little padding: as many rows
+    as there can be with at most SPARE of them empty, each answer, longest first, in the row that is least full. All
+    other examples have a row each.
+    """
+    if not have_thumbs(examples):
+        return [(b, 0) for b in range(len(examples))]
+    sizes = [size(example) for example in examples]
+    for rows in range(len(examples), 0, -1):
+        filled, places = [0] * rows, {}
+        for b in sorted(range(len(examples)), key=lambda b: -sizes[b]):
+            row = filled.index(min(filled))
+            places[b] = row, filled[row]
+            filled[row] += sizes[b]
+        if rows * max(filled) * (1 - SPARE) <= sum(sizes):
+            break
+    return [places[b] for b in range(len(examples))]
+
+
 def pad_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(token ids, 1 where there is one) [B, T] of prompts that end together, as generation wants them."""
     width = max(map(len, prompts))
@@ -270,9 +310,14 @@ def pad_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tenso
     return ids, mask
 
 
-def pad_trunk(states: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The frozen layers' output of a batch's examples, [T_i, H] each, as one tensor [B, T, H], zero at the padding."""
-    return torch.nn.utils.rnn.pad_sequence(list(states), batch_first=True)
+def pad_trunk(states: Sequence[torch.Tensor], places: Sequence[Place]) -> torch.Tensor:
+    """The frozen layers' output of a batch's examples, [T_i, H] each, as one tensor [R, T, H], zero at the padding."""
+    width = max(start + len(state) for state, (_, start) in zip(states, places, strict=True))
+    rows = 1 + max(row for row, _ in places)
+    out = states[0].new_zeros(rows, width, states[0].shape[1])
+    for state, (row, start) in zip(states, places, strict=True):
+        out[row, start : start + len(state)] = state
+    return out
 
 
 def _as_rows(examples: Sequence[Example], pad_id: int) -> dict:

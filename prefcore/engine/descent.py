@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_linear_schedule_with_warmup
 
 from prefcore.engine import progress
@@ -20,18 +21,23 @@ def descend(
     learning_rate: float,
     label: str,
     warmup: float = 0.1,
+    pace: Callable[[int, int], float] | None = None,
     max_grad_norm: float = 1.0,
     weight_decay: float = 0.0,
 ) -> pd.DataFrame:
     """Change the parameters in place, a step a batch; returns one history row a step.
 
     loss(batch) -> (mean loss, a 0-d tensor; further numbers of the history by name). The rate rises over the share
-    `warmup` of the steps, then falls to 0. grad_norm is that before clipping.
+    `warmup` of the steps, then falls to 0 in a line, unless pace(step, steps) says what share of it each step takes.
+    grad_norm is that before clipping.
     """
     trained, batches = list(parameters), list(batches)
     optimiser = torch.optim.AdamW(trained, learning_rate, weight_decay=weight_decay)
     steps = len(batches)
-    schedule = get_linear_schedule_with_warmup(optimiser, math.ceil(warmup * steps), steps)
+    if pace:
+        schedule = LambdaLR(optimiser, lambda step: pace(step, steps))
+    else:
+        schedule = get_linear_schedule_with_warmup(optimiser, math.ceil(warmup * steps), steps)
     rows = []
     for step, batch in enumerate(progress.track(batches, label), 1):
         mean, numbers = loss(batch)

@@ -5,17 +5,16 @@ only on the positions that predict a completion token, a chunk of rows at a time
 """
 
 import copy
+import re
 
 import torch
 from torch import Tensor
 
+from prefcore.engine.decoder import find_layers, find_tail, unwrap
+
 COLUMNS = 2048  # words of the vocabulary whose logits are alive at once; in blocks of rows each block reads all weights
+UNFIT = (TypeError, ValueError, RuntimeError, AttributeError, IndexError)  # what a model raises that cannot do this
 KEPT_BYTES = 256 * 2**20  # exponentials kept for the backward pass of a trainable head; above it they are recomputed
-
-
-def unwrap(policy):
-    """The causal language model inside a PEFT wrapper, or the model itself."""
-    return policy.get_base_model() if hasattr(policy, "get_base_model") else policy
 
 
 class TokenLogps(torch.autograd.Function):
@@ -91,7 +90,7 @@ def branch_logps(policy, batch) -> Tensor:
     decoder = model.get_decoder()
     how = {"attention_mask": batch["attention_mask"], "position_ids": batch["position_ids"], "use_cache": False}
     if "trunk" in batch:
-        upper = _with_layers(decoder, decoder.layers[batch["depth"] :], decoder.norm)
+        upper = _with_kept(policy, batch["trunk"], batch["depth"])
         hidden = upper(inputs_embeds=batch["trunk"], **how).last_hidden_state
     else:
         hidden = decoder(input_ids=batch["input_ids"], **how).last_hidden_state
@@ -102,27 +101,46 @@ def branch_logps(policy, batch) -> Tensor:
 
 def run_trunk(policy, batch, depth: int) -> Tensor:
     """Output [B, T, H] of the first `depth` layers, which no training step changes."""
-    decoder = unwrap(policy).get_decoder()
-    lower = _with_layers(decoder, decoder.layers[:depth], torch.nn.Identity())
+    _, layers = find_layers(policy)
+    kept: list[Tensor] = []
+    hook = layers[depth - 1].register_forward_hook(lambda *call: kept.append(call[-1]))
     how = {"attention_mask": batch["attention_mask"], "position_ids": batch["position_ids"], "use_cache": False}
-    return lower(input_ids=batch["input_ids"], **how).last_hidden_state
+    try:
+        _with_layers(policy, layers[:depth])(input_ids=batch["input_ids"], **how)
+    finally:
+        hook.remove()
+    return kept[0]
 
 
 def frozen_depth(policy) -> int:
     """How many layers lie below everything that is trained; 0 where the embedding is trained or there are no layers."""
-    decoder = unwrap(policy).get_decoder()
-    if not hasattr(decoder, "layers") or not hasattr(decoder, "norm"):
+    try:
+        name, _ = find_layers(policy)
+    except ValueError:
         return 0
-    trained = [name for name, parameter in decoder.named_parameters() if parameter.requires_grad]
-    inside = [int(name.split(".")[1]) for name in trained if name.startswith("layers.")]
-    return min(inside, default=0) if all(name.startswith(("layers.", "norm.")) for name in trained) else 0
+    trained = [path.split(".") for path, p in unwrap(policy).get_decoder().named_parameters() if p.requires_grad]
+    inside, others = [int(path[1]) for path in trained if path[0] == name], {path[0] for path in trained} - {name}
+    return min(inside, default=0) if others <= set(find_tail(policy) if others else ()) else 0
 
 
-def _with_layers(decoder, layers, norm):
-    """The same decoder with other layers: a shallow copy that shares every weight."""
+def _with_layers(policy, layers):
+    """The policy's decoder with other layers: a shallow copy that shares every weight."""
+    decoder = unwrap(policy).get_decoder()
     view = copy.copy(decoder)
-    view._modules = {**decoder._modules, "layers": layers, "norm": norm}
+    view._modules = {**decoder._modules, find_layers(policy)[0]: torch.nn.ModuleList(layers)}
     return view
+
+
+def _with_kept(policy, states: Tensor, depth: int):
+    """The policy's decoder whose first `depth` layers answer, whatever they are asked, with the states that were kept.
+
+    They stay in their places, as some families look at a layer's number.
+    """
+    _, layers = find_layers(policy)
+    silent = [copy.copy(layer) for layer in layers[:depth]]
+    for layer in silent:
+        layer.forward = lambda *_, **__: states
+    return _with_layers(policy, [*silent, *layers[depth:]])
 
 
 def plain_logps(policy, batch) -> Tensor:
@@ -142,20 +160,23 @@ def _sum_by_branch(tokens: Tensor, batch) -> Tensor:
 
 
 def choose_path(policy, longest: int = 0, tolerance: float = 1e-3):
-    """`branch_logps` if it gives this model's plain numbers, else `plain_logps`: decided by numbers, not by name.
+    """`branch_logps` if it gives this model's plain numbers, else `plain_logps`: decided by numbers, not by family.
 
-    Three made-up token sequences are scored both ways; state-space models, soft-capped or scaled logits fail the
-    comparison (or raise) and get the plain path. So does a model whose attention reaches less far back than `longest`
-    tokens, which so short a comparison may not show.
+    Three made-up token sequences are scored both ways; state-space models, scaled logits and attention that cannot take
+    the mask fail the comparison (or raise) and get the plain path. So does what so short a comparison may not show: a
+    head that is more than its weight, capped logits, and attention that reaches less far back than `longest` tokens.
     """
     from prefcore.data.types import Example
     from prefcore.engine.collate import collate
 
-    reaches = [getattr(policy.config, name, None) for name in ("sliding_window", "attention_chunk_size")]
-    if any(reach and reach < longest for reach in reaches):
+    model = unwrap(policy)
+    head, config = model.get_output_embeddings(), model.config.get_text_config()
+    if type(head) is not torch.nn.Linear or head.bias is not None or getattr(config, "final_logit_softcapping", None):
+        return plain_logps
+    if any(reach < longest for reach in _reaches(config)):
         return plain_logps
     device = next(policy.parameters()).device
-    size = unwrap(policy).get_input_embeddings().weight.shape[0]
+    size = model.get_input_embeddings().weight.shape[0]
     ids = [(7 * i + 3) % size for i in range(12)]
     probe = [Example("probe", tuple(ids[:6]), (tuple(ids[6:9]), tuple(ids[4:12]), (ids[2],)))]
     batch = to_device(collate(probe, pad_id=0), device)
@@ -163,10 +184,20 @@ def choose_path(policy, longest: int = 0, tolerance: float = 1e-3):
         plain = plain_logps(policy, batch)
         try:
             gap = (branch_logps(policy, batch) - plain).abs().max().item()
-        except (TypeError, ValueError, RuntimeError, AttributeError, IndexError):
+        except UNFIT:
             return plain_logps
     half = next(policy.parameters()).dtype in (torch.float16, torch.bfloat16)
     return branch_logps if gap <= (1.0 if half else tolerance) else plain_logps
+
+
+def _reaches(config) -> list[int]:
+    """How many tokens back attention may look, wherever a model's settings say it."""
+    return [
+        value
+        for name, value in config.to_dict().items()
+        if type(value) is int and value > 0 and re.search("window|chunk|local_attention", name)
+        and not re.search("layers|pattern", name)
+    ]
 
 
 def to_device(value, device):

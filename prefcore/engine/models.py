@@ -7,13 +7,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn.functional import normalize
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
-from prefcore.data.types import Parameters
+from prefcore.data.types import Example, Parameters
+from prefcore.engine.collate import collate
+from prefcore.engine.decoder import find_layers, find_linear_maps, find_tail, unwrap
+from prefcore.engine.logps import UNFIT, plain_logps, to_device
+from prefcore.engine.sample import sample
 
 logging.disable_progress_bar()  # weights load in a second; the bars would fill the terminal
-LAYER_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 def choose_device(device: str, threads: int) -> torch.device:
@@ -27,14 +31,50 @@ def choose_device(device: str, threads: int) -> torch.device:
 
 
 def load_policy(name: str, *, device: str = "cpu", dtype: str = "float32"):
-    """(tokenizer, causal language model in eval mode). A folder that holds a LoRA adapter loads with its base."""
+    """(tokenizer, causal language model in eval mode). A folder that holds a LoRA adapter loads with its base.
+
+    ValueError for a model that does not write, or that could not be trained and sampled from here (see `check`).
+    """
     tokenizer = AutoTokenizer.from_pretrained(name)
     loader = AutoModelForCausalLM
     if (Path(name) / "adapter_config.json").exists():
         from peft import AutoPeftModelForCausalLM as loader
+    else:
+        config = AutoConfig.from_pretrained(name)
+        if config.is_encoder_decoder or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+            raise ValueError(f"{name} is a {config.model_type} model, which continues no text: bring a causal one")
     policy = loader.from_pretrained(name, dtype=getattr(torch, dtype), use_safetensors=True)
     policy.config.use_cache = False
-    return tokenizer, policy.to(device).eval()
+    policy = policy.to(device).eval()
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    check(policy, tokenizer, name)
+    return tokenizer, policy
+
+
+def check(policy, tokenizer, name: str) -> None:
+    """ValueError unless the model is a pile of layers that samples what it scores: a few tokens are drawn, and their
+    log-probabilities compared. So models that look ahead (BERT) or remember padding (Mamba, RWKV) are refused.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ValueError(f"the tokenizer of {name} has no token that ends a text: set its eos_token")
+    prompts = [tuple(range(10, 16)), tuple(range(20, 23))]
+    try:
+        find_layers(policy)
+        drawn = sample(policy, tokenizer, prompts, max_new_tokens=3, seed=0)
+        ends = [(tokenizer.eos_token_id,) if one.finished else () for one in drawn]
+        rows = [Example("", prompt, (one.ids + end,)) for prompt, one, end in zip(prompts, drawn, ends, strict=True)]
+        batch = to_device(collate(rows, pad_id=tokenizer.pad_token_id), policy.device)
+        with torch.no_grad():
+            scored = plain_logps(policy, batch)[:, 0].cpu()
+        gap = (scored - torch.tensor([one.logp for one in drawn])).abs().max().item()
+        half = policy.dtype in (torch.float16, torch.bfloat16)
+        reason = None if gap <= (1.0 if half else 1e-3) else f"{gap:.2g} nats lie between what it samples and scores"
+    except UNFIT as error:
+        reason = str(error)
+    if reason:
+        kind = unwrap(policy).config.model_type
+        raise ValueError(f"{name} is a {kind} model, which cannot be used here: {reason}. Bring a causal transformer")
 
 
 def load(p: Parameters, name) -> tuple:
@@ -45,11 +85,15 @@ def load(p: Parameters, name) -> tuple:
 def add_lora(policy, *, rank: int, alpha: float, top_layers: int, seed: int):
     """A LoRA adapter (arXiv 2106.09685) on all linear maps of the last `top_layers` layers; the rest is frozen.
 
-    No dropout: policy and reference must be the same function at step 0.
+    No dropout: policy and reference must be the same function at step 0. ValueError for layers that are more than
+    linear maps (decoder.find_linear_maps).
     """
-    total = policy.config.num_hidden_layers
-    layers = list(range(max(0, total - top_layers), total))
-    return add_adapter(policy, list(LAYER_LINEARS), rank=rank, alpha=alpha, seed=seed, layers_to_transform=layers)
+    _, layers = find_layers(policy)
+    chosen = list(range(max(0, len(layers) - top_layers), len(layers)))
+    names = find_linear_maps(layers[i] for i in chosen)
+    turned = any(isinstance(part, Conv1D) for part in layers.modules())
+    how = {"layers_to_transform": chosen, "fan_in_fan_out": turned}
+    return add_adapter(policy, names, rank=rank, alpha=alpha, seed=seed, **how)
 
 
 def add_adapter(policy, modules: list[str] | str, *, rank: int, alpha: float, seed: int, **how):
@@ -68,7 +112,7 @@ def train_top(policy, *, layers: int):
     for parameter in policy.parameters():
         parameter.requires_grad_(False)
     decoder = policy.get_decoder()
-    for block in [*decoder.layers[-layers:], decoder.norm]:
+    for block in [*find_layers(policy)[1][-layers:], *map(decoder.get_submodule, find_tail(policy))]:
         block.requires_grad_(True)
     return policy
 

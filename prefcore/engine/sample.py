@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from transformers import StaticCache
+from transformers import DynamicCache, StaticCache
 
 from prefcore.engine.collate import pad_left
+from prefcore.engine.logps import branch_logps, choose_path
 from prefcore.engine.progress import track
 
 
@@ -54,11 +55,13 @@ def _sample_batch(policy, tokenizer, prompts, uniforms, temperature) -> list[Sam
     seen = torch.cat([seen, seen.new_zeros(len(prompts), steps)], 1).bool()
     ids, seen, uniforms = ids.to(device), seen.to(device), uniforms.to(device, torch.float32)
     lengths = seen.sum(1)
-    cache = StaticCache(config=policy.config, max_cache_len=width + steps)
+    square = choose_path(policy, width + steps) is branch_logps  # takes a mask of queries by keys; else of keys alone
+    how = {"config": policy.config}
+    cache = StaticCache(**how, max_cache_len=width + steps) if square else DynamicCache(**how)
     positions = (seen[:, :width].cumsum(1) - 1).clamp(min=0)
     columns = torch.arange(width + steps, device=device)
     mask = seen[:, None, None] & (columns <= columns[:width, None])
-    mask = mask | (columns == columns[:width, None])  # padding rows see themselves
+    mask = mask | (columns == columns[:width, None]) if square else seen[:, :width]  # padding rows see themselves
     tokens = torch.full((len(prompts), steps), -1, device=device)
     total = torch.zeros(len(prompts), device=device)
     alive = torch.ones(len(prompts), dtype=torch.bool, device=device)
@@ -86,7 +89,8 @@ def _sample_batch(policy, tokenizer, prompts, uniforms, temperature) -> list[Sam
         if not alive.any() or step + 1 == steps:
             break
         seen[:, width + step] = True
-        ids, positions, mask = chosen, (lengths + step)[:, None], seen[:, None, None]
+        ids, positions = chosen, (lengths + step)[:, None]
+        mask = seen[:, None, None] if square else seen[:, : width + step + 1]
     out = []
     for row, score in zip(tokens.tolist(), total.tolist(), strict=True):
         drawn, ended = cut(row, eos)

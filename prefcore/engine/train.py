@@ -15,9 +15,10 @@ from torch.utils.data import Dataset, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from prefcore.data.types import Example
 from prefcore.engine import progress
 from prefcore.engine.checkpoints import DONE, identity, last_whole
-from prefcore.engine.collate import Plan, collate, longest, pad_trunk
+from prefcore.engine.collate import Plan, collate, longest, pad_trunk, place
 from prefcore.engine.logps import choose_path
 
 
@@ -32,18 +33,19 @@ class Batches(Dataset):
 
     def __getitem__(self, step: int) -> dict:
         plan, chosen = self.plan, self.plan.batches[step]
-        batch = collate([plan.examples[i] for i in chosen], pad_id=plan.pad_id)
-        if plan.depth:
-            batch |= {"trunk": pad_trunk([plan.trunk[i] for i in chosen]), "depth": plan.depth}
+        batch = self._collate([plan.examples[i] for i in chosen], [plan.trunk[i] for i in chosen if plan.depth])
         if plan.ref_logps is not None:
             batch["ref_logps"] = torch.from_numpy(plan.ref_logps[chosen])
         if plan.mismatches:
-            batch["mismatch"] = collate(plan.mismatches[step], pad_id=plan.pad_id)
-            if plan.depth:
-                batch["mismatch"] |= {"trunk": pad_trunk(plan.mismatch_trunk[step]), "depth": plan.depth}
+            batch["mismatch"] = self._collate(plan.mismatches[step], plan.mismatch_trunk[step] if plan.depth else [])
             if plan.ref_mismatch_logps:
                 batch["ref_mismatch_logps"] = torch.from_numpy(plan.ref_mismatch_logps[step])
         return batch
+
+    def _collate(self, examples: list[Example], trunk: list[torch.Tensor]) -> dict:
+        places = place(examples)
+        batch = collate(examples, pad_id=self.plan.pad_id, places=places)
+        return batch | {"trunk": pad_trunk(trunk, places), "depth": self.plan.depth} if self.plan.depth else batch
 
 
 class Objective(torch.nn.Module):

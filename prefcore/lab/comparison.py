@@ -3,6 +3,8 @@
 `scores` holds one row for each prompt (column id), arm and seed.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -41,6 +43,15 @@ def claim(
     a, b = paired(scores, arm, other, measure)
     test = f"mean {measure} of {arm} minus {other}, {a.shape[1]} prompts, {a.shape[0]} seed(s)"
     return verdicts.paired(text, test, a, b, seed=p.seed, direction=direction)
+
+
+def claims(questions: Sequence[tuple[str, str, str]], scores: pd.DataFrame, measure: str, p: Parameters) -> list[dict]:
+    """A claims row for each (sentence, arm, other) of which both arms were trained; names the others."""
+    there = set(scores["arm"])
+    for sentence, *pair in questions:
+        if not set(pair) <= there:
+            print(f"NOT TESTED HERE: {sentence} (no arm {' or '.join(sorted(set(pair) - there))})")
+    return [claim(text, scores, a, b, measure, p) for text, a, b in questions if {a, b} <= there]
 
 
 def summarise(scores: pd.DataFrame, p: Parameters) -> pd.DataFrame:

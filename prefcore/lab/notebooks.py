@@ -1,11 +1,9 @@
 """A notebook seen from outside: its parameters, its form, its execution. What happens inside is its own matter."""
 
 import ast
-import io
 import re
 import sys
 import time
-import tokenize
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,18 +14,10 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-HEADINGS = (
-    "Method and claim", "Parameters", "The data", "The objective", "Training", "Evaluation", "What it says", "Save",
-)  # fmt: skip
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-CELL_LINES, FUNCTION_LINES = 15, 5
-NETWORK_MODULES = {"aiohttp", "ftplib", "http", "httpx", "requests", "socket", "urllib", "urllib3"}
-_URL = re.compile(r"\b(?:https?|ftp|ssh|git|s3|gs)://")
-_HOME = re.compile(r"(?<![\w./])/(?:home|root|Users|tmp|mnt)/|\b[A-Z]:\\")
-_ABSOLUTE = re.compile(r"/[\w.]|~[/\\]|[A-Za-z]:[\\/]")
 _ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -51,7 +41,7 @@ def merge_parameters(params: Mapping, method: str) -> dict:
 
 def parameters(path: str | Path) -> dict:
     """Names and values of the cell tagged "parameters", literals only; raises ValueError with the line that is not."""
-    cells = [cell for cell in _read(path).cells if _is_parameters(cell)]
+    cells = [cell for cell in read(path).cells if is_parameters(cell)]
     if len(cells) != 1:
         raise ValueError(f'{path}: {len(cells)} cells are tagged "parameters"; there must be one')
     values = {}
@@ -81,12 +71,12 @@ def execute(path: str | Path, output: str | Path, values: Mapping, *, root: str 
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)  # it may be a link into DVC's cache
-    total = sum(_runs(cell) for cell in _read(path).cells) + bool(values)  # papermill adds a cell with the values
+    total = sum(_runs(cell) for cell in read(path).cells) + bool(values)  # papermill adds a cell with the values
     here, done, start = {"heading": "its start"}, [], time.monotonic()
 
     def announce(cell, cell_index):
         if cell.cell_type == "markdown":
-            here["heading"] = ([here["heading"]] + _headings(cell))[-1]
+            here["heading"] = ([here["heading"]] + headings(cell))[-1]
         elif _runs(cell):
             done.append(cell_index)
             print(f"{_clock(start)}  {Path(path).stem}  cell {len(done)}/{total}  {here['heading']}", flush=True)
@@ -97,7 +87,7 @@ def execute(path: str | Path, output: str | Path, values: Mapping, *, root: str 
             progress_bar=False, stderr_file=sys.stderr, start_timeout=300, on_cell_start=announce,
             config=Config(KernelManager={"transport_encryption": "auto"}),  # or the kernel warns at each start
         )  # fmt: skip
-        stopped = _stopped(_read(output))
+        stopped = _stopped(read(output))
     except PapermillExecutionError as error:
         print(re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)), file=sys.stderr)
         stopped = f"{error.ename}: {error.evalue}"
@@ -105,14 +95,14 @@ def execute(path: str | Path, output: str | Path, values: Mapping, *, root: str 
         stopped = f"the kernel died ({error}); was the machine out of memory?"
     if stopped:
         raise RuntimeError(f"{path}: under '{here['heading']}': {stopped} (the partial notebook is {output})")
-    _write(output, _repeatable(_read(output)))
+    _write(output, _repeatable(read(output)))
     print(f"{_clock(start)}  {Path(path).stem}  done", flush=True)
     return output
 
 
 def clean(path: str | Path) -> None:
     """Rewrite the notebook as it is committed: no outputs, no counts, numbered ids, no metadata but tags and kernel."""
-    Path(path).write_text(_cleaned(path), encoding="utf-8", newline="\n")
+    Path(path).write_text(cleaned(path), encoding="utf-8", newline="\n")
 
 
 def export_html(executed: str | Path, html: str | Path) -> Path:
@@ -125,78 +115,6 @@ def export_html(executed: str | Path, html: str | Path) -> Path:
     html.unlink(missing_ok=True)
     html.write_text(page, encoding="utf-8")
     return html
-
-
-def check(path: str | Path) -> list[str]:
-    """What is wrong with the form of a committed notebook, one sentence each; empty if nothing is."""
-    nb, path = _read(path), Path(path)
-    problems = []
-    if path.read_text(encoding="utf-8") != _cleaned(path):
-        problems.append("is not as clean() writes it (outputs, counts, ids or metadata); clean it")
-    kernel = nb.metadata.get("kernelspec", {})
-    if (kernel.get("name"), kernel.get("language")) != ("python3", "python"):
-        problems.append(f"its kernelspec is {dict(kernel)}; name must be python3 and language python")
-    headings = [h for cell in nb.cells for h in _headings(cell)]
-    if path.stem != "compare" and headings != list(HEADINGS):
-        problems.append(f"its headings are {headings}; they must be {list(HEADINGS)}")
-    if sum(_is_parameters(cell) for cell in nb.cells) != 1:
-        problems.append('must have one cell tagged "parameters"')
-    for index, cell in enumerate(nb.cells):
-        found = _HOME.findall(cell.source)
-        problems += [f"cell {index} names an absolute path ({text})" for text in found]
-        if cell.cell_type == "code":
-            if index == 0 or nb.cells[index - 1].cell_type != "markdown":
-                problems.append(f"cell {index} is code without markdown before it")
-            problems += [f"cell {index} {problem}" for problem in _code_problems(cell)]
-    return [f"{path.name}: {problem}" for problem in problems]
-
-
-def _code_problems(cell: NotebookNode) -> list[str]:
-    problems = ["has outputs"] if cell.outputs else []
-    problems += ["has an execution count"] if cell.execution_count is not None else []
-    lines = len(cell.source.splitlines())
-    if lines > CELL_LINES and not _is_parameters(cell):  # there, one parameter a line decides
-        problems.append(f"has {lines} lines; at most {CELL_LINES}")
-    problems += [f"names a network address ({url})" for url in _URL.findall(cell.source)]
-    if _is_parameters(cell):
-        problems += _parameter_problems(cell.source)
-    try:
-        tree = ast.parse(cell.source)
-    except SyntaxError as error:
-        return [*problems, f"is not plain Python: line {error.lineno}: {error.msg}"]
-    inner = {id(v) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for v in node.values[1:]}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef):
-            problems.append(f"defines the class {node.name}; move it to prefcore")
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            length = node.end_lineno - node.lineno + 1
-            if length > FUNCTION_LINES:
-                problems.append(f"defines {node.name} in {length} lines; at most {FUNCTION_LINES}, else in prefcore")
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-            problems += [f"imports {name}, a network module" for name in names if name.split(".")[0] in NETWORK_MODULES]
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inner:
-            if _ABSOLUTE.match(node.value):
-                problems.append(f"names an absolute path ({node.value})")
-    return problems
-
-
-def _parameter_problems(source: str) -> list[str]:
-    problems = []
-    for line in source.splitlines():
-        try:
-            (node,) = ast.parse(line).body
-            ast.literal_eval(node.value)
-            tokens = list(tokenize.generate_tokens(io.StringIO(line).readline))
-            comments = [t.string.strip("# ") for t in tokens if t.type == tokenize.COMMENT]
-            good = isinstance(node, ast.Assign) and any(comments)
-        except (SyntaxError, ValueError, AttributeError, tokenize.TokenError):
-            good = False
-        if not good:
-            problems.append(f"has the line {line!r}; each must be `name = literal  # comment`")
-        elif line.count("=") > 1:  # papermill counts them, and takes the parameter for an unknown one
-            problems.append(f"has a second = in the line {line!r}; write it in words")
-    return problems
 
 
 def _check_values(path: str | Path, values: Mapping) -> None:
@@ -215,7 +133,8 @@ def _check_values(path: str | Path, values: Mapping) -> None:
             )
 
 
-def _read(path: str | Path) -> NotebookNode:
+def read(path: str | Path) -> NotebookNode:
+    """The notebook as it lies on disk."""
     return nbformat.read(str(path), as_version=4)
 
 
@@ -223,8 +142,9 @@ def _write(path: Path, nb: NotebookNode) -> None:
     path.write_text(nbformat.writes(nb) + "\n", encoding="utf-8", newline="\n")
 
 
-def _cleaned(path: str | Path) -> str:
-    nb = _bare(_read(path))
+def cleaned(path: str | Path) -> str:
+    """The text of the file as `clean` leaves it."""
+    nb = _bare(read(path))
     for cell in nb.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
@@ -274,11 +194,13 @@ def _stopped(nb: NotebookNode) -> str | None:
     return None
 
 
-def _headings(cell: NotebookNode) -> list[str]:
+def headings(cell: NotebookNode) -> list[str]:
+    """The second-level headings of a text cell."""
     return re.findall(r"^## +(.+?)\s*$", cell.source, re.MULTILINE) if cell.cell_type == "markdown" else []
 
 
-def _is_parameters(cell: NotebookNode) -> bool:
+def is_parameters(cell: NotebookNode) -> bool:
+    """Whether this is the cell that papermill replaces."""
     return cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", [])
 
 
@@ -289,3 +211,10 @@ def _runs(cell: NotebookNode) -> bool:
 def _clock(start: float) -> str:
     minutes, seconds = divmod(int(time.monotonic() - start), 60)
     return f"{minutes:3d}:{seconds:02d}"
+
+
+def check(path):
+    """Moved to form.check; goes when nobody calls it here."""
+    from prefcore.lab import form
+
+    return form.check(path)

@@ -1,4 +1,4 @@
-"""All chapters side by side: their arms in one table, and each method against DPO, paired by prompt."""
+"""All chapters side by side: their arms in one table, and each method against the DPO of its own chapter."""
 
 from collections.abc import Mapping
 
@@ -8,6 +8,7 @@ import pandas as pd
 from prefcore.lab import comparison
 from prefcore.scoring import metrics
 
+UNEQUAL = "unequal steps"
 MEASURES = ("gold", "proxy", "accuracy", "margin", "kl", "length")
 
 
@@ -74,36 +75,38 @@ def points(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return frame[main], frame[~main]
 
 
-def win_rates(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
-    """Share of prompts where a method's main arm scores above a DPO arm, ties half, with interval and verdict.
+def steps(history: pd.DataFrame) -> dict[str, int]:
+    """Optimiser steps of one run of each arm of a method's history."""
+    by_run = history.groupby(["arm", "seed"])["step"].max()
+    return {arm: int(part.max()) for arm, part in by_run.groupby(level="arm")}
 
-    Against the DPO of DPO's chapter, and against that of the method's own chapter (same prompts, same effort) where it
-    has one; paired on the prompts and seeds that both have. Two answers that differ by less than 0.0001 tie.
+
+def win_rates(
+    scores: Mapping[str, pd.DataFrame], histories: Mapping[str, pd.DataFrame], *, seed: int
+) -> pd.DataFrame:
+    """Share of prompts where a method's main arm scores above the DPO arm of its own chapter, ties half.
+
+    Both have seen the same prompts. Where one took more optimiser steps than the other the row has no verdict: "unequal
+    steps". Paired on the prompts and seeds that both have; two answers that differ by less than 0.0001 tie.
     """
     rows = []
     for method, frame in scores.items():
-        if method == "dpo":
-            continue
-        rivals = {"DPO's chapter": scores["dpo"], "its own chapter": frame}
-        for name, rival in rivals.items():
-            if "dpo" in set(rival["arm"]):
-                rows.append({"method": method, "DPO of": name} | _wins(frame, method, rival, seed))
+        if method != "dpo" and "dpo" in set(frame["arm"]):
+            taken = steps(histories[method])
+            row = {"method": method, "steps": taken[method], "steps of DPO": taken["dpo"], **_wins(frame, method, seed)}
+            rows.append(row if taken[method] == taken["dpo"] else row | {"verdict": UNEQUAL})
     return pd.DataFrame(rows)
 
 
-def _wins(frame: pd.DataFrame, method: str, rival: pd.DataFrame, seed: int) -> dict:
+def _wins(frame: pd.DataFrame, method: str, seed: int) -> dict:
     measure = "gold" if "gold" in frame else "accuracy"
-    a, b = comparison.table(frame, method, measure), comparison.table(rival, "dpo", measure)
-    seeds, ids = a.index.intersection(b.index), a.columns.intersection(b.columns)
-    if len(seeds) == 0 or len(ids) < 2:
-        shared = f"{len(seeds)} seeds and {len(ids)} test prompts"
-        raise ValueError(f"{method} and dpo share {shared}: run both again with the same settings")
-    difference = (a.loc[seeds, ids] - b.loc[seeds, ids]).round(4).to_numpy()
+    a, b = comparison.paired(frame, method, "dpo", measure)
+    difference = (a - b).round(4).to_numpy()
     interval = metrics.win_rate(difference, np.zeros_like(difference), seed=seed)
     return {
         "win_rate": interval.estimate, "low": interval.low, "high": interval.high,
         "verdict": metrics.verdict(interval, direction="higher", null=0.5),
-        "detectable": metrics.detectable_effect(0.5 * np.sign(difference)), "prompts": len(ids), "seeds": len(seeds),
+        "detectable": metrics.detectable_effect(0.5 * np.sign(difference)), "prompts": a.shape[1], "seeds": len(a),
     }  # fmt: skip
 
 

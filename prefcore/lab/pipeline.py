@@ -13,7 +13,7 @@ from prefcore.data import files, ratings
 from prefcore.data.types import LossOutput, Parameters, Ranked
 from prefcore.engine import collate, models, train
 from prefcore.engine.sample import sample
-from prefcore.scoring import evaluate, judge, metrics, scorers
+from prefcore.scoring import calibration, evaluate, judge, metrics, scorers
 
 
 def fit_reference(p: Parameters, build: Path) -> None:
@@ -34,7 +34,8 @@ def fit_reference(p: Parameters, build: Path) -> None:
         pad_id=tokenizer.pad_token_id,
     )
     models.train_top(policy, layers=p.reference_layers)
-    finish_fit(policy, tokenizer, plan, token_loss, p.reference_learning_rate, build / "reference", p)
+    fit(policy, plan, token_loss, p.reference_learning_rate, build / "reference", p)
+    save(policy, tokenizer, build / "reference", p)
 
 
 def token_loss(logps, ref_logps, batch, state) -> LossOutput:
@@ -54,28 +55,22 @@ def fit_scorers(p: Parameters, build: Path) -> None:
     )
     tokenizer, gold = models.load(p, p.policy)
     short = {"split": "train", "max_words": p.rater_max_words}
-    fit_rater(
-        gold, tokenizer, ratings.choose(texts, p.gold_texts, p.seed, half="gold", **short), build / "gold", p
-    )
+    half = ratings.choose(texts, p.gold_texts, p.seed, half="gold", **short)
+    fit_rater(gold, tokenizer, half, build / "gold", p)
+    save(gold, tokenizer, build / "gold", p)
     held_out = ratings.choose(texts, p.held_out_texts, p.seed, split="validation")
     loaded = evaluate.load_scorers(build, p.encoder, device=device)
     report = report_scorers(held_out, loaded, p.seed)
     files.write_metrics(report, p.profile, "scorers")
 
 
-def teach_rater(rater, tokenizer, texts, folder: Path, p: Parameters) -> None:
-    """Teach a language model to give the raters' distribution over the digits 0 to 8."""
+def fit_rater(rater, tokenizer, texts, folder: Path, p: Parameters) -> None:
+    """Train a language model to give the raters' distribution over the digits 0 to 8."""
     shares = np.stack([scorers.histogram(t.ratings) for t in texts])
     examples = scorers.rating_examples([t.text for t in texts], tokenizer, shares)
     plan = collate.make_plan(examples, batch_size=8, epochs=1, seed=p.seed, pad_id=tokenizer.pad_token_id)
     models.train_top(rater, layers=p.rater_layers)
-    teach(rater, plan, scorers.rating_loss, p.rater_learning_rate, folder, p)
-
-
-def fit_rater(rater, tokenizer, texts, folder: Path, p: Parameters) -> None:
-    """teach_rater, and keep what came of it in `folder`."""
-    teach_rater(rater, tokenizer, texts, folder, p)
-    save(rater, tokenizer, folder, p)
+    fit(rater, plan, scorers.rating_loss, p.rater_learning_rate, folder, p)
 
 
 def report_scorers(texts, loaded, seed: int) -> dict:
@@ -113,13 +108,14 @@ def fit_judge(p: Parameters, build: Path) -> None:
     short = {"split": "train", "max_words": p.rater_max_words}
     half = ratings.choose(texts, p.judge_texts, p.seed + 1, half="proxy", **short)
     shutil.rmtree(build / "judge", ignore_errors=True)  # until both lessons are over there is no judge
-    teach_rater(model, tokenizer, half, build / "judge", p)
+    fit_rater(model, tokenizer, half, build / "judge", p)
     pairs = pair_up(half, p.judge_pairs, p.seed)
     shown = [(a.text, b.text) for a, b in pairs] + [(b.text, a.text) for a, b in pairs]
     wins = [judge.share_preferring(a.ratings, b.ratings) for a, b in pairs]
     examples = judge.verdict_examples(shown, tokenizer, wins + [1 - w for w in wins])
     plan = collate.make_plan(examples, batch_size=8, epochs=1, seed=p.seed, pad_id=tokenizer.pad_token_id)
-    finish_fit(model, tokenizer, plan, judge.verdict_loss, p.rater_learning_rate, build / "judge", p)
+    fit(model, plan, judge.verdict_loss, p.rater_learning_rate, build / "judge", p)
+    save(model, tokenizer, build / "judge", p)
     held_out = pair_up(
         ratings.choose(texts, 2 * p.held_out_pairs, p.seed, split="validation"), p.held_out_pairs, p.seed
     )
@@ -141,15 +137,15 @@ def report_judge(pairs, model, tokenizer, seed: int) -> dict:
     p_ab, p_ba = judge.both_orders([(a.text, b.text) for a, b in pairs], model, tokenizer)
     verdict, clear = (p_ab + 1 - p_ba) / 2, shares != 0.5
     right = (verdict[clear] > 0.5) == (shares[clear] > 0.5)
-    curve = metrics.reliability_curve(verdict, shares, bins=5)
+    curve = calibration.reliability_curve(verdict, shares, bins=5)
     return {
         "pairs": len(pairs),
         "accuracy": metrics.bootstrap_interval(right.astype(float), seed=seed),
         "correlation_with_vote_share": metrics.bootstrap_interval(
             verdict, shares, statistic=metrics.pearson, seed=seed
         ),
-        "ece": metrics.expected_calibration_error(verdict, shares, bins=5),
-        "brier": float(np.mean((verdict - shares) ** 2)),
+        "ece": calibration.expected_calibration_error(verdict, shares, bins=5),
+        "brier": calibration.brier(verdict, shares),
         "first_place_bias": float(np.mean((p_ab + p_ba) / 2 - 0.5)),
         "reliability": curve,
     }
@@ -166,20 +162,19 @@ def make_preferences(p: Parameters, build: Path) -> None:
     files.write_lines(ranked, build / "preferences.jsonl")
     for split, size in (("validation", p.validation_prompts), ("test", p.test_prompts)):
         prompts = ratings.choose_prompts(texts, size, p.seed, split=split)
+        limits = {"max_prompt": p.max_prompt, "max_new_tokens": p.max_new_tokens}
         frames = [
-            evaluate.score_policy(
-                policy, tokenizer, prompts, loaded, max_new_tokens=p.max_new_tokens, seed=seed, arm="reference"
-            )
+            evaluate.score_policy(policy, tokenizer, prompts, loaded, **limits, seed=seed, arm="reference")
             for seed in range(p.evaluation_seeds)
         ]
         files.write_table(pd.concat(frames), build / f"reference_{split}.csv")
 
 
 def sample_ranked(policy, tokenizer, prompts, loaded, p: Parameters, *, seed: int) -> list[Ranked]:
-    """K continuations of each prompt, best proxy score first."""
+    """K continuations of each prompt with the tokens that were sampled, best proxy score first."""
     k = p.samples_per_prompt
     asked = [t.prompt for t in prompts for _ in range(k)]
-    ids = [collate.encode_prompt(prompt, tokenizer) for prompt in asked]
+    ids = [collate.cut_prompt(prompt, tokenizer, max_prompt=p.max_prompt) for prompt in asked]
     drawn = sample(policy, tokenizer, ids, max_new_tokens=p.max_new_tokens, seed=seed)
     whole = [evaluate.rated_text(prompt, s.text) for prompt, s in zip(asked, drawn, strict=True)]
     scores = scorers.proxy_scores(whole, loaded.proxy, loaded.encoder, loaded.encoder_tokenizer)
@@ -195,19 +190,14 @@ def sample_ranked(policy, tokenizer, prompts, loaded, p: Parameters, *, seed: in
                 tuple(round(float(scores[j]), 6) for j in best),
                 tuple(drawn[j].finished for j in best),
                 text.domain,
+                tuple(drawn[j].ids for j in best),
             )
         )
     return out
 
 
-def finish_fit(policy, tokenizer, plan, loss, learning_rate: float, folder: Path, p: Parameters) -> None:
-    """Train, and keep what came of it in `folder`."""
-    teach(policy, plan, loss, learning_rate, folder, p)
-    save(policy, tokenizer, folder, p)
-
-
-def teach(policy, plan, loss, learning_rate: float, folder: Path, p: Parameters) -> None:
-    """Train in place what will lie in `folder`; the checkpoints stay until it is saved."""
+def fit(policy, plan, loss, learning_rate: float, folder: Path, p: Parameters) -> None:
+    """Train in place what `save` will put into `folder`, and keep the checkpoints until then."""
     kept = {"checkpoints": checkpoints_of(folder, p), "label": folder.name}
     train.fit(policy, plan, loss, {}, learning_rate=learning_rate, seed=p.seed, **kept)
 

@@ -112,7 +112,7 @@ def data_size_curve(frame: pd.DataFrame, ax: Axes, *, label: str = "gold score",
 def reliability(frame: pd.DataFrame, ax: Axes) -> Axes:
     """What a judge said against what happened, with the diagonal of a calibrated one; dots grow with the count.
 
-    Columns: predicted, observed, count (see metrics.reliability_curve). Bars: Wilson's 95% interval of a share (1927).
+    Columns: predicted, observed, count (see calibration.reliability_curve). Bars: Wilson's 95 % interval (1927).
     """
     _need(frame, "predicted", "observed", "count")
     ax.plot([0, 1], [0, 1], color="grey", linestyle="--", linewidth=1, label="calibrated")

@@ -61,9 +61,9 @@ def read_metrics(
     return {name: json.loads(found[name].read_text(encoding="utf-8")) for name in known if name in found}
 
 
-def read_scores(profile: str, methods: Iterable[str], *, root: str | Path = ".") -> dict[str, pd.DataFrame]:
-    """Per-prompt scores as `finish` wrote them, by method. Raises FileNotFoundError where a run has left none."""
-    paths = {m: Path(root) / "runs" / profile / m / "scores.csv" for m in methods}
+def read_tables(profile: str, methods: Iterable[str], name: str, *, root: str | Path = ".") -> dict[str, pd.DataFrame]:
+    """The table `name` (scores or history) as `finish` wrote it, by method; FileNotFoundError where there is none."""
+    paths = {m: Path(root) / "runs" / profile / m / f"{name}.csv" for m in methods}
     return {m: pd.read_csv(path, encoding="utf-8") for m, path in paths.items()}
 
 

@@ -27,13 +27,17 @@ def derive(pipeline: Mapping) -> dict:
     return {"vars": [{"profile": "study"}], "stages": stages}
 
 
+def text() -> str:
+    """What study/dvc.yaml must hold by the dvc.yaml of this folder."""
+    pipeline = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))
+    return HEAD + yaml.safe_dump(derive(pipeline), sort_keys=False, width=120)
+
+
 def write() -> Path:
     """study/dvc.yaml anew, where it differs."""
-    pipeline = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))
-    text = HEAD + yaml.safe_dump(derive(pipeline), sort_keys=False, width=120)
-    if not PIPELINE.exists() or PIPELINE.read_text(encoding="utf-8") != text:
+    if not PIPELINE.exists() or PIPELINE.read_text(encoding="utf-8") != text():
         PIPELINE.parent.mkdir(exist_ok=True)
-        PIPELINE.write_text(text, encoding="utf-8")
+        PIPELINE.write_text(text(), encoding="utf-8")
     return PIPELINE
 
 

@@ -1,156 +1,118 @@
-"""Is a probability what it says? The measures of "Judging with Confidence" (arXiv 2510.00263), and the proper ones.
+"""Is a probability what it says? One reliability curve, one expected calibration error, and Brier's score.
 
-Throughout p [n] is the probability that the second text is better and share [n] the share of raters who say so, both in
-[0, 1]; for a judge of the first text pass 1 - p and 1 - share. Arrays in, a float out.
-The paper's ECE and Brier take the majority of the raters as the truth and leave ties out: a judge who reports the share
-exactly does not minimise them (0 or 1 would). brier_soft and ece_soft compare with single raters and are proper.
+A forecast is a probability [n] and its outcome [n], both in [0, 1]: an outcome is 0 or 1, or a share of votes. What
+papers call by different names differs in the forecast alone, so that is what changes here: `against_majority` (the
+raters' majority instead of their share), `as_confidence` (of the likelier side instead of the second), `both_sides`.
+Against the share both measures are proper; against a majority a judge who reports the share exactly does not get the
+best of them (0 or 1 would). Arrays in, a float out.
 """
 
+from typing import NamedTuple
+
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 
-from prefcore.scoring.metrics import Reliability, Undefined, _paired, bootstrap_interval, brier
+from prefcore.scoring.metrics import Undefined, check_paired
 
-EXACT = 1e-9  # |p - 0.5| up to this is a tie
-
-
-def mse(p: ArrayLike, share: ArrayLike) -> float:
-    """Mean squared distance of the probability from the share of raters, in [0, 1]."""
-    return brier(p, share)
+EXACT = 1e-9  # |probability - 0.5| up to this is a tie
 
 
-def brier_soft(p: ArrayLike, share: ArrayLike) -> float:
-    """Mean squared distance from a fresh single vote, in [0, 1]: mse + mean share x (1 - share), which nobody can beat.
+class Reliability(NamedTuple):
+    """Per non-empty bin: mean predicted probability, share of outcomes that happened, number of items."""
+
+    predicted: np.ndarray
+    observed: np.ndarray
+    count: np.ndarray
+
+
+def bin_of(probability: ArrayLike, bins: int) -> np.ndarray:
+    """The bin (low, high] of each probability among `bins` of equal width in [0, 1], counted from 0.
+
+    What lies on an edge (to 12 digits) belongs to the lower bin, so 0, which lies in none, goes to the first.
+    """
+    return np.searchsorted(np.arange(1, bins) / bins, np.round(np.asarray(probability, float), 12), side="left")
+
+
+def reliability_curve(probability: ArrayLike, outcome: ArrayLike, *, bins: int) -> Reliability:
+    """What was predicted against what happened, in the bins of `bin_of`; empty bins are left out."""
+    probability, outcome = check_probabilities(probability=probability, outcome=outcome)
+    if bins < 1:
+        raise ValueError(f"bins is {bins}; at least one bin is needed")
+    place = bin_of(probability, bins)
+    count = np.bincount(place, minlength=bins)
+    used = count > 0
+    means = [np.bincount(place, weights=x, minlength=bins)[used] / count[used] for x in (probability, outcome)]
+    return Reliability(*means, count[used])
+
+
+def expected_calibration_error(probability: ArrayLike, outcome: ArrayLike, *, bins: int) -> float:
+    """Mean over items of |predicted - observed| of the item's bin, in [0, 1] (Naeini et al. 2015; arXiv 1706.04599, 3).
+
+    Departs from the papers: takes the probability that the outcome is 1; for that of the likelier side feed it
+    `as_confidence`.
+    """
+    predicted, observed, count = reliability_curve(probability, outcome, bins=bins)
+    return float(np.sum(count * np.abs(predicted - observed)) / count.sum())
+
+
+def brier(probability: ArrayLike, outcome: ArrayLike) -> float:
+    """Mean squared distance of the probability from the outcome, in [0, 1] (Brier 1950).
+
+    A constant one half gets 0.25 from outcomes of 0 and 1.
+    """
+    probability, outcome = check_probabilities(probability=probability, outcome=outcome)
+    return float(np.mean((probability - outcome) ** 2))
+
+
+def brier_of_single_votes(probability: ArrayLike, share: ArrayLike) -> float:
+    """Mean squared distance from a fresh single vote: `brier` + mean share x (1 - share), which nobody can beat.
 
     A rater who is tied counts as half a vote for each side.
     """
-    p, share = _shares(p, share)
-    return float(np.mean(share * (1 - p) ** 2 + (1 - share) * p**2))
+    probability, share = check_probabilities(probability=probability, share=share)
+    return float(np.mean(share * (1 - probability) ** 2 + (1 - share) * probability**2))
 
 
-def brier_majority(p: ArrayLike, share: ArrayLike) -> float:
-    """Mean squared distance from the raters' majority (0 or 1), ties left out."""
-    return brier(*_majority(p, share))
+# --- forecasts: what a measure is fed with ------------------------------------------------------------------------
 
 
-def ece_p(p: ArrayLike, share: ArrayLike, *, bins: int) -> float:
-    """Mean over items of |mean p - share of items that the second text wins| of the item's bin; ties left out."""
-    return _gap(*_majority(p, share), bins)
+def against_majority(probability: ArrayLike, share: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """(probability, 0 or 1) of the items that have a majority; Undefined where all are tied."""
+    probability, share = check_probabilities(probability=probability, share=share)
+    side = classes(share)
+    if not side.any():
+        raise Undefined(f"all {len(side)} items are tied between the raters: no majority to compare with")
+    return probability[side != 0], (side[side != 0] + 1) / 2
 
 
-def ece_conf(p: ArrayLike, share: ArrayLike, *, bins: int) -> float:
-    """As ece_p for the confidence max(p, 1 - p) against how often the judge agrees with the majority.
+def as_confidence(probability: ArrayLike, outcome: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """(probability of the likelier side, how far it is what happened): for outcomes 0 and 1, whether it was right.
 
-    At p = 0.5 exactly the judge names neither text and is half right.
+    At a probability of 0.5 exactly neither side is named, and half of it is right.
     """
-    p, outcome = _majority(p, share)
-    right = 0.5 + 0.5 * classes(p) * (2 * outcome - 1)
-    return _gap(np.maximum(p, 1 - p), right, bins)
+    probability, outcome = check_probabilities(probability=probability, outcome=outcome)
+    return np.maximum(probability, 1 - probability), 0.5 + 0.5 * classes(probability) * (2 * outcome - 1)
 
 
-def ece_soft(p: ArrayLike, share: ArrayLike, *, bins: int) -> float:
-    """As ece_p against fresh single votes instead of the majority; no item is left out."""
-    return _gap(*_shares(p, share), bins)
+def both_sides(probability: ArrayLike, outcome: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """[2n] each: the items and their mirrors, so that it does not matter which of two texts is called the first."""
+    probability, outcome = check_probabilities(probability=probability, outcome=outcome)
+    return np.concatenate([probability, 1 - probability]), np.concatenate([outcome, 1 - outcome])
 
 
-def curve(p: ArrayLike, share: ArrayLike, *, bins: int) -> Reliability:
-    """What was said against the share of raters, in `bins` bins (low, high] of [0, 1]; empty ones are left out."""
-    p, share = _shares(p, share)
-    if bins < 1:
-        raise ValueError(f"bins is {bins}; at least one bin is needed")
-    place = bin_of(p, bins)
-    count = np.bincount(place, minlength=bins)
-    used = count > 0
-    sums = [np.bincount(place, weights=values, minlength=bins)[used] / count[used] for values in (p, share)]
-    return Reliability(*sums, count[used])
-
-
-def bin_of(p: ArrayLike, bins: int) -> np.ndarray:
-    """The bin (low, high] of each probability, counted from 0; p = 0, which lies in none, goes to the first."""
-    return np.searchsorted(np.arange(1, bins) / bins, np.round(np.asarray(p, float), 12), side="left")
-
-
-def classes(p: ArrayLike, *, band: float = EXACT) -> np.ndarray:
-    """-1 the first text, 1 the second, 0 a tie: |p - 0.5| at most `band`."""
-    away = np.round(np.asarray(p, float) - 0.5, 12)
+def classes(probability: ArrayLike, *, band: float = EXACT) -> np.ndarray:
+    """-1 below one half, 1 above, 0 a tie: |probability - 0.5| at most `band`."""
+    away = np.round(np.asarray(probability, float) - 0.5, 12)
     return np.where(np.abs(away) <= band, 0, np.sign(away)).astype(int)
 
 
-def agreement(p: ArrayLike, share: ArrayLike, *, band: float = EXACT) -> float:
-    """Share of items where judge and majority of the raters are of one class of three; `band` is the judge's."""
-    p, share = _shares(p, share)
-    return float(np.mean(classes(p, band=band) == classes(share)))
+# --- mending a probability afterwards -----------------------------------------------------------------------------
 
 
-def macro_f1(p: ArrayLike, share: ArrayLike, *, band: float = EXACT) -> float:
-    """Mean F1 over those of the three classes that judge or raters name (one that neither names is left out)."""
-    p, share = _shares(p, share)
-    said, true = classes(p, band=band), classes(share)
-    scores = []
-    for kind in (-1, 0, 1):
-        hits, both = np.sum((said == kind) & (true == kind)), np.sum(said == kind) + np.sum(true == kind)
-        if both:
-            scores.append(2 * hits / both)
-    return float(np.mean(scores))
-
-
-def consistency(p: ArrayLike, swapped: ArrayLike, *, band: float = EXACT) -> float:
-    """Share of items with the same verdict in both orders; `swapped` [n] is what was said with the texts exchanged."""
-    p, swapped = _shares(p, swapped)
-    return float(np.mean(classes(p, band=band) == -classes(swapped, band=band)))
-
-
-def position_shift(p: ArrayLike, swapped: ArrayLike) -> np.ndarray:
-    """p + swapped - 1 [n], in [-1, 1]: above 0 the judge favours whatever stands second. 0 for a consistent judge."""
-    p, swapped = _shares(p, swapped)
-    return p + swapped - 1
-
-
-def position_bias(p: ArrayLike, swapped: ArrayLike) -> float:
-    """Mean absolute position shift, in [0, 1]."""
-    return float(np.mean(np.abs(position_shift(p, swapped))))
-
-
-def report(p: ArrayLike, swapped: ArrayLike, share: ArrayLike, *, bins: int, band: float) -> dict[str, float]:
-    """All measures by name. Each order is an item of its own, except for what compares the two.
-
-    The measures that need a majority are left out where all items are tied.
-    """
-    both, shares = np.concatenate([p, swapped]), np.concatenate([share, 1 - np.asarray(share)])
-    out = {"mse": mse(both, shares), "brier_soft": brier_soft(both, shares)}
-    out["ece_soft"] = ece_soft(both, shares, bins=bins)
-    if np.any(classes(shares) != 0):
-        out["brier"] = brier_majority(both, shares)
-        out |= {"ece_p": ece_p(both, shares, bins=bins), "ece_conf": ece_conf(both, shares, bins=bins)}
-    out |= {"agreement": agreement(both, shares), "macro_f1": macro_f1(both, shares)}
-    out |= {"agreement_band": agreement(both, shares, band=band), "macro_f1_band": macro_f1(both, shares, band=band)}
-    out |= {"consistency": consistency(p, swapped), "position_bias": position_bias(p, swapped)}
-    return out | {"second_place_bias": float(np.mean(position_shift(p, swapped)))}
-
-
-def summarise(scores: pd.DataFrame, *, bins: int, band: float, seed: int) -> dict[str, dict]:
-    """Measures of every arm, by name: `report`, 95 % intervals over pairs of what is a mean of pairs, and two more.
-
-    scores: one row a pair (confidence.score_rows). overconfidence: mean confidence less share of raters on that side.
-    objective_right: share right where the raters agree to a man; None where there is no such pair.
-    """
-    out = {}
-    for arm, part in scores.groupby("arm", sort=False):
-        found = report(part["p"], part["swapped"], part["share"], bins=bins, band=band)
-        found |= {"no_answer": float(part["no_answer"].mean()), "overconfidence": float(part["excess"].mean())}
-        for name in ("error", "right", "consistent", "bias", "excess"):
-            found[f"{name}_interval"] = bootstrap_interval(part[name], seed=seed, resamples=500)
-        sure = part[part["share"].isin((0.0, 1.0))]
-        found |= {"objective_pairs": len(sure), "objective_right": float(sure["right"].mean()) if len(sure) else None}
-        out[arm] = found
-    return out
-
-
-def temperature(p: np.ndarray, share: np.ndarray) -> float:
-    """The T at which sigmoid(logit p / T) has the least cross-entropy with share, both [n] (arXiv 1706.04599)."""
-    p, share = _open(p), np.asarray(share)
+def fit_temperature(probability: np.ndarray, share: np.ndarray) -> float:
+    """The T at which sigmoid(logit p / T) has the least cross-entropy with the share, both [n] (arXiv 1706.04599)."""
+    p, share = _inside(probability), np.asarray(share)
 
     def cost(log_t):
         z = np.log(p / (1 - p)) / np.exp(log_t)
@@ -159,43 +121,30 @@ def temperature(p: np.ndarray, share: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(cost, bounds=(-4, 4), method="bounded").x))
 
 
-def cool(p: np.ndarray, t: float) -> np.ndarray:
-    """sigmoid(logit p / t)."""
-    odds = (_open(p) / (1 - _open(p))) ** (1 / t)
+def apply_temperature(probability: np.ndarray, temperature: float) -> np.ndarray:
+    """sigmoid(logit p / temperature)."""
+    odds = (_inside(probability) / (1 - _inside(probability))) ** (1 / temperature)
     return odds / (1 + odds)
 
 
-def divide_out(p: np.ndarray, prior: float) -> np.ndarray:
+def divide_by_prior(probability: np.ndarray, prior: float) -> np.ndarray:
     """Contextual calibration (arXiv 2102.09690): p over the p of a pair without content, renormalised.
 
     With the mean of the judged set as prior it is batch calibration (arXiv 2309.17249), which sees all test pairs.
     """
-    yes, no = np.asarray(p) / prior, (1 - np.asarray(p)) / (1 - prior)
+    yes, no = np.asarray(probability) / prior, (1 - np.asarray(probability)) / (1 - prior)
     return yes / (yes + no)
 
 
-def _gap(p: np.ndarray, outcome: np.ndarray, bins: int) -> float:
-    predicted, observed, count = curve(p, outcome, bins=bins)
-    return float(np.sum(count * np.abs(predicted - observed)) / count.sum())
-
-
-def _majority(p: ArrayLike, share: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """(p, 0 or 1) of the items that have a majority."""
-    p, share = _shares(p, share)
-    kind = classes(share)
-    if not kind.any():
-        raise Undefined(f"all {len(kind)} items are tied between the raters: no majority to compare with")
-    return p[kind != 0], (kind[kind != 0] + 1) / 2
-
-
-def _shares(*arrays: ArrayLike) -> list[np.ndarray]:
-    checked = _paired(*arrays)
-    for i, values in enumerate(checked, 1):
+def check_probabilities(**arrays: ArrayLike) -> list[np.ndarray]:
+    """The arrays as floats, if they are paired and in [0, 1]; else a ValueError with name and count."""
+    checked = check_paired(*arrays.values())
+    for name, values in zip(arrays, checked, strict=True):
         outside = int(np.count_nonzero((values < 0) | (values > 1)))
         if outside:
-            raise ValueError(f"argument {i}: {outside} of {values.size} probabilities are outside [0, 1]")
+            raise ValueError(f"{name}: {outside} of {values.size} values are outside [0, 1]")
     return checked
 
 
-def _open(p) -> np.ndarray:
-    return np.clip(np.asarray(p, float), 1e-6, 1 - 1e-6)
+def _inside(probability) -> np.ndarray:
+    return np.clip(np.asarray(probability, float), 1e-6, 1 - 1e-6)

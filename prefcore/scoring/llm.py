@@ -1,7 +1,8 @@
 """A language model as a tool: a function from requests to answers, one text each.
 
 `endpoint` asks a server that speaks OpenAI's chat protocol, `local` any transformers causal language model; `cached`
-keeps the answers of either on disk by content. Whatever takes a LanguageModel takes all of them.
+keeps the answers of either on disk, by who answers and what was asked. Whatever takes a LanguageModel takes all of
+them.
 """
 
 import asyncio
@@ -13,11 +14,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from prefcore.data.types import Parameters
 from prefcore.engine import collate, models
+from prefcore.engine.reference import weight_hash
 from prefcore.engine.sample import sample
 
 KEY = "PREFCORE_API_KEY"  # environment variable; the key itself is never written, logged or part of a cache's name
+VERSION = "1"  # raise it when `local` or engine/sample.py gives other answers to the same requests
+ANSWERS = Path("build/llm")
 GREEDY = 1e-4  # a temperature at which only the likeliest token is drawn
 RETRIED = (408, 409, 429, 500, 502, 503, 504)
 
@@ -37,17 +43,46 @@ LanguageModel = Callable[[Sequence[Request]], list[str]]
 def open_model(name: str, p: Parameters) -> LanguageModel:
     """A server where `name` is a URL with a model behind # (http://localhost:8000/v1#name), else a hub id or folder.
 
-    Answers are cached under build/llm/. Of p: device, threads, dtype.
+    Answers are kept under build/llm/: those of a server by its name, those of a local model by `fingerprint`, so that
+    a model that was trained anew in the same folder is asked anew. Of p: device, threads, dtype.
     """
     if name.startswith(("http://", "https://")):
         url, mark, model = name.partition("#")
         if not mark or not model:
             raise ValueError(f"{name} names no model: write the address, a # and the model's name")
-        asked = endpoint(url, model)
-    else:
-        tokenizer, policy = models.load(p, name)
-        asked = local(policy, tokenizer)
-    return cached(asked, Path("build/llm"), name)
+        return cached(endpoint(url, model), ANSWERS, name)
+    tokenizer, policy = models.load(p, name)
+    return cached(local(policy, tokenizer), ANSWERS, fingerprint(policy, tokenizer))
+
+
+def fingerprint(policy, tokenizer) -> str:
+    """sha256 over all but the request that decides a local model's answers; where its files lie has no part in it.
+
+    Weights and configuration of model and adapter, dtype, tokenizer, chat template, and how tokens are drawn.
+    """
+    digest = hashlib.sha256(f"{VERSION} {GREEDY} {policy.dtype} {weight_hash(policy)}".encode())
+    for name, tensor in sorted(policy.state_dict().items()):
+        if "lora_" in name:  # weight_hash is that of the base
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    adapters = [_settings(config) for config in getattr(policy, "peft_config", {}).values()]
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    words = core.to_str() if core else sorted(tokenizer.get_vocab().items())
+    ends = [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id]
+    about = [_settings(policy.config), adapters, words, ends, tokenizer.chat_template]
+    digest.update(json.dumps(about, sort_keys=True, default=_plain).encode())
+    return digest.hexdigest()
+
+
+def _settings(config) -> dict:
+    """What a model's or an adapter's configuration says, less where its files lie and who wrote them."""
+    passing = {"_name_or_path", "base_model_name_or_path", "revision", "transformers_version", "peft_version"}
+    return {name: value for name, value in config.to_dict().items() if name not in passing}
+
+
+def _plain(value):
+    """A value that JSON does not know as one that it does; equal sets give equal lists."""
+    return sorted(value) if isinstance(value, set | frozenset) else str(value)
 
 
 def local(policy, tokenizer, *, batch_size: int = 32) -> LanguageModel:
@@ -152,31 +187,32 @@ def _seconds(asked: str | None, otherwise: float) -> float:
         return otherwise
 
 
-def cached(model: LanguageModel, folder: Path, name: str) -> LanguageModel:
-    """The same model with its answers kept in `folder`, by the content of `name` and request; each is asked once.
+def cached(model: LanguageModel, folder: Path, identity: str) -> LanguageModel:
+    """The same model with its answers kept in `folder`, by the content of `identity` and request; each is asked once.
 
-    Equal requests of one call share an answer: give each its own seed where several samples are wanted. An answer is
-    on disk before the next ones are asked for (in blocks of 64), so that an interrupted run goes on where it was.
+    identity: equal for models that give the same answers, and for no others. Equal requests of one call share an
+    answer: give each its own seed where several samples are wanted. An answer is on disk before the next ones are
+    asked for (in blocks of 64), so that an interrupted run goes on where it was.
     """
 
     def answer(requests: Sequence[Request]) -> list[str]:
-        paths = [folder / f"{_digest(name, request)}.json" for request in requests]
+        paths = [folder / f"{_digest(identity, request)}.json" for request in requests]
         missing = {path: request for path, request in zip(paths, requests, strict=True) if not path.exists()}
         waiting = list(missing.items())
         for start in range(0, len(waiting), 64):
             block = waiting[start : start + 64]
             for (path, _), text in zip(block, model([request for _, request in block]), strict=True):
-                _keep(path, text)
+                _write(path, text)
         return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
     return answer
 
 
-def _digest(name: str, request: Request) -> str:
-    return hashlib.sha256(json.dumps([name, *request]).encode()).hexdigest()
+def _digest(identity: str, request: Request) -> str:
+    return hashlib.sha256(json.dumps([identity, *request]).encode()).hexdigest()
 
 
-def _keep(path: Path, text: str) -> None:
+def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(f".{os.getpid()}.part")
     aside.write_text(json.dumps(text), encoding="utf-8")

@@ -1,5 +1,7 @@
 """Numbers about results: arrays in, a float, an interval or a verdict out. Pure; whatever draws takes a seed.
 
+What a probability is worth is calibration.py's matter.
+
 An interval is at the 0.95 level unless `level` says otherwise. "Paired" arrays agree item by item: index i is the same
 prompt in each. Per-prompt values of several runs come as [S, P]: S seeds (rows) by P prompts (columns).
 Any NaN or infinity in the input raises ValueError with the count.
@@ -23,14 +25,6 @@ class Interval(NamedTuple):
     high: float
 
 
-class Reliability(NamedTuple):
-    """Per non-empty bin: mean predicted probability, share of outcomes that happened, number of items."""
-
-    predicted: np.ndarray
-    observed: np.ndarray
-    count: np.ndarray
-
-
 class Undefined(ValueError):
     """The statistic has no value on this sample (one class only, or constant values)."""
 
@@ -40,10 +34,10 @@ def accuracy(prediction: ArrayLike, outcome: ArrayLike, *, threshold: float = 0.
 
     `outcome` is 0 or 1. For reward margins of pairs (chosen - rejected) pass outcome 1 and threshold 0.
     """
-    prediction, outcome = _paired(prediction, outcome)
+    prediction, outcome = check_paired(prediction, outcome)
     _within(outcome, (0, 1), "outcome")
-    said = np.sign(prediction - threshold)
-    return float(np.mean(0.5 + 0.5 * said * np.where(outcome == 1, 1, -1)))
+    side = np.sign(prediction - threshold)
+    return float(np.mean(0.5 + 0.5 * side * np.where(outcome == 1, 1, -1)))
 
 
 def auc(score: ArrayLike, outcome: ArrayLike) -> float:
@@ -51,7 +45,7 @@ def auc(score: ArrayLike, outcome: ArrayLike) -> float:
 
     Raises Undefined when `outcome` has one class only.
     """
-    score, outcome = _paired(score, outcome)
+    score, outcome = check_paired(score, outcome)
     _within(outcome, (0, 1), "outcome")
     positives = int(outcome.sum())
     negatives = outcome.size - positives
@@ -63,7 +57,7 @@ def auc(score: ArrayLike, outcome: ArrayLike) -> float:
 
 def pearson(x: ArrayLike, y: ArrayLike) -> float:
     """Linear correlation of two paired arrays [n], in [-1, 1]. Raises Undefined where one of them is constant."""
-    x, y = _paired(x, y)
+    x, y = check_paired(x, y)
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         raise Undefined(f"correlation is undefined: one of the arrays ({x.size} values each) is constant")
     x, y = x - x.mean(), y - y.mean()
@@ -72,42 +66,8 @@ def pearson(x: ArrayLike, y: ArrayLike) -> float:
 
 def spearman(x: ArrayLike, y: ArrayLike) -> float:
     """Pearson correlation of the ranks of two paired arrays [n]; ties share their mean rank."""
-    x, y = _paired(x, y)
+    x, y = check_paired(x, y)
     return pearson(rankdata(x), rankdata(y))
-
-
-def brier(probability: ArrayLike, outcome: ArrayLike) -> float:
-    """Mean squared distance of a probability [n] from what happened [n], in [0, 1]; 0.25 for a constant one half.
-
-    `outcome` is 0 or 1, or a share of votes. Brier (1950).
-    """
-    probability, outcome = _probabilities(probability, outcome)
-    return float(np.mean((probability - outcome) ** 2))
-
-
-def reliability_curve(probability: ArrayLike, outcome: ArrayLike, bins: int) -> Reliability:
-    """What was predicted against what happened, in `bins` equal-width bins of [0, 1]; empty bins are left out.
-
-    A probability on an edge belongs to the upper bin, 1 to the last.
-    """
-    probability, outcome = _probabilities(probability, outcome)
-    if bins < 1:
-        raise ValueError(f"bins is {bins}; at least one bin is needed")
-    bin_of = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], probability, side="right")
-    count = np.bincount(bin_of, minlength=bins)
-    used = count > 0
-    predicted = np.bincount(bin_of, weights=probability, minlength=bins)[used] / count[used]
-    observed = np.bincount(bin_of, weights=outcome, minlength=bins)[used] / count[used]
-    return Reliability(predicted, observed, count[used])
-
-
-def expected_calibration_error(probability: ArrayLike, outcome: ArrayLike, *, bins: int) -> float:
-    """Mean over items of |predicted - observed| of the item's bin, in [0, 1] (Naeini et al. 2015; arXiv:1706.04599, 3).
-
-    Departs from the papers: bins the probability that the outcome is 1, not the confidence in the likelier class.
-    """
-    predicted, observed, count = reliability_curve(probability, outcome, bins)
-    return float(np.sum(count * np.abs(predicted - observed)) / count.sum())
 
 
 def distinct_n(texts: Sequence[str], n: int) -> float:
@@ -135,7 +95,7 @@ def bootstrap_interval(
     Percentile bootstrap, widened for small n to what Student's t gives for a mean (Hesterberg 2015, arXiv:1411.5279,
     "expanded percentile"). Resamples on which the statistic is Undefined are left out; more than one in ten raises.
     """
-    arrays = _paired(*arrays)
+    arrays = check_paired(*arrays)
     n = arrays[0].size
     if n < 2:
         raise ValueError(f"an interval needs at least two values; got {n}")
@@ -175,13 +135,13 @@ def paired_difference(
     a: ArrayLike, b: ArrayLike, *, seed: int, resamples: int = 2000, level: float = 0.95
 ) -> Interval:
     """Mean of a - b with its interval; [P] over prompts, [S, P] over seeds and prompts."""
-    a, b = _paired(a, b)
+    a, b = check_paired(a, b)
     return _mean_interval(a - b, seed=seed, resamples=resamples, level=level)
 
 
 def win_rate(a: ArrayLike, b: ArrayLike, *, seed: int, resamples: int = 2000, level: float = 0.95) -> Interval:
     """Share of prompts where a scores above b, ties half, with its interval; [P] or [S, P]. Equal policies give 0.5."""
-    a, b = _paired(a, b)
+    a, b = check_paired(a, b)
     return _mean_interval(0.5 + 0.5 * np.sign(a - b), seed=seed, resamples=resamples, level=level)
 
 
@@ -218,6 +178,15 @@ def verdict(interval: Interval, *, direction: str, null: float = 0.0) -> str:
     return "held" if (interval.low > null) == (direction == "higher") else "not held"
 
 
+def check_paired(*arrays: ArrayLike) -> list[np.ndarray]:
+    """The arrays as floats, if they are finite, of one shape and not empty; else a ValueError."""
+    checked = [_finite(np.asarray(a, float), f"argument {i}") for i, a in enumerate(arrays, 1)]
+    shapes = [a.shape for a in checked]
+    if len(set(shapes)) != 1 or not checked[0].size:
+        raise ValueError(f"the arrays must be paired, of one shape and not empty; got shapes {shapes}")
+    return checked
+
+
 def _mean_interval(values: np.ndarray, **how) -> Interval:
     return bootstrap_seeds(values, **how) if values.ndim == 2 else bootstrap_interval(values, **how)
 
@@ -239,24 +208,7 @@ def _finite(values: np.ndarray, name: str) -> np.ndarray:
     return values
 
 
-def _paired(*arrays: ArrayLike) -> list[np.ndarray]:
-    checked = [_finite(np.asarray(a, float), f"argument {i}") for i, a in enumerate(arrays, 1)]
-    shapes = [a.shape for a in checked]
-    if len(set(shapes)) != 1 or not checked[0].size:
-        raise ValueError(f"the arrays must be paired, of one shape and not empty; got shapes {shapes}")
-    return checked
-
-
 def _within(values: np.ndarray, allowed: tuple, name: str) -> None:
     bad = int(np.count_nonzero(~np.isin(values, allowed)))
     if bad:
         raise ValueError(f"{name}: {bad} of {values.size} values are none of {allowed}")
-
-
-def _probabilities(*arrays: ArrayLike) -> list[np.ndarray]:
-    checked = _paired(*arrays)
-    for name, values in zip(("probability", "outcome"), checked, strict=True):
-        outside = int(np.count_nonzero((values < 0) | (values > 1)))
-        if outside:
-            raise ValueError(f"{name}: {outside} of {values.size} values are outside [0, 1]")
-    return checked

@@ -16,12 +16,19 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from prefcore.data.rows import SUFFIXES, DataError, Row, fault, read_text, rows, short, usable_rows
+from prefcore.data.types import Parameters
+from prefcore.scoring import votes
 from prefcore.scoring.votes import VotedPair
 
 WORDS = {"a": 1.0, "a1": 1.0, "b": 0.0, "a2": 0.0, "tie": 0.5, "equal": 0.5}
 SPLITS = ("train", "validation", "test")
 SHARES = (0.8, 0.1, 0.1)  # of the pairs, where they fall into groups that share no text
 TEXT_SHARES = (0.6, 0.15, 0.25)  # of the texts, where they do not: a pair needs both of its texts on one side
+
+
+def open_pairs(p: Parameters) -> list[VotedPair]:
+    """The pairs of a chapter, with their split: those of the file that `data` names, else what votes.prepare wrote."""
+    return read(p.data, p.seed) if p.data else votes.read(Path("build") / p.profile / "voted.jsonl")
 
 
 def read(source: str, seed: int = 0) -> list[VotedPair]:
@@ -116,26 +123,26 @@ def _pair(row: Row, texts: dict[str, str], library: Path | None) -> VotedPair:
             sides.append(texts[key])
     else:
         sides = [read_text(row, name) for name in ("a", "b")]
-    votes, voters = _votes(row)
+    cast, names = _votes(row)
     group = str(row.values.get("prompt") or row.values.get("topic") or "")
     id = str(row.values.get("id") or row.id)
-    return VotedPair(id, group, *sides, votes, (), float(np.mean(votes)), group, "all", "", voters)
+    return VotedPair(id, group, *sides, cast, (), float(np.mean(cast)), group, "all", "", names)
 
 
 def _votes(row: Row) -> tuple[tuple[float, ...], tuple[str, ...]]:
     given = row.values.get("votes")
     if not isinstance(given, list) or not given:
         raise fault(row, "votes", f"{short(given)} has no vote; give a list of 1 (prefers a), 0 (prefers b), 0.5 (tie)")
-    votes, voters = [], []
+    cast, names = [], []
     for item in given:
         named = isinstance(item, dict)
         vote = item.get("vote", item.get("v")) if named else item
         value = WORDS.get(vote) if isinstance(vote, str) else vote
         if isinstance(value, bool) or value not in (0, 0.5, 1):
             raise fault(row, "votes", f"{short(item)} is no vote; give 1 or \"a\", 0 or \"b\", 0.5 or \"tie\"")
-        votes.append(float(value))
+        cast.append(float(value))
         if named:
-            voters.append(str(item.get("voter", item.get("w"))))
-    if voters and len(voters) != len(votes):
+            names.append(str(item.get("voter", item.get("w"))))
+    if names and len(names) != len(cast):
         raise fault(row, "votes", "some votes name their voter and some do not; name all or none")
-    return tuple(votes), tuple(voters)
+    return tuple(cast), tuple(names)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from prefcore.data import ratings
+from prefcore.data.files import write_lines
 from prefcore.data.ratings import Text, choose, choose_prompts, cut, read_raw, read_texts
-from prefcore.lab.runs import write_lines
 
 WORDS = "the film was long and dull yet my friends all liked its last song very much indeed".split()
 

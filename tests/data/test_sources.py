@@ -233,7 +233,7 @@ def test_every_pinned_file_has_a_hash_a_known_archive_and_a_path_inside_data():
 
 
 def test_data_dvc_tracks_as_many_files_as_are_pinned():
-    (tracked,) = yaml.safe_load((Path(sources.__file__).parents[1] / "data.dvc").read_text())["outs"]
+    (tracked,) = yaml.safe_load((Path(sources.__file__).parents[2] / "data.dvc").read_text())["outs"]
     assert (tracked["path"], tracked["nfiles"]) == ("data", len(sources.pinned()))
 
 
@@ -242,7 +242,7 @@ def test_the_command_names_the_bad_file_and_fails(tmp_path):
     (tmp_path / "data/ratings/tweets_GroundTruth.txt").write_bytes(b"other")
     done = subprocess.run(
         [sys.executable, "-m", "prefcore.data.sources"], cwd=tmp_path, capture_output=True, text=True,
-        env={"PYTHONPATH": str(Path(sources.__file__).parents[1])},
+        env={"PYTHONPATH": str(Path(sources.__file__).parents[2])},
     )  # fmt: skip
     assert done.returncode == 1 and digest(b"other") in done.stderr and "Traceback" not in done.stderr
     assert done.stderr.startswith("error: data/ratings/tweets_GroundTruth.txt: expected sha256 dfbe7102")

@@ -271,3 +271,51 @@ def test_split_refuses_fractions_that_are_no_shares(fractions):
 def test_split_refuses_an_empty_part():
     with pytest.raises(ValueError, match="2 prompts are too few"):
         views.split([pair(0), pair(1)], (0.8, 0.1, 0.1), seed=0)
+
+
+# Sampled tokens.
+
+
+def drawn(*scores, id="r", prompt="Q"):
+    """A row whose texts t0, t1, ... were sampled as the tokens (0, 0), (1, 1), ..."""
+    return row(*scores, id=id, prompt=prompt)._replace(tokens=tuple((i, i) for i in range(len(scores))))
+
+
+def spelled(tokens):
+    return None if tokens is None else f"t{tokens[0]}"
+
+
+def test_tokens_stay_with_their_completion_in_every_view():
+    ranked = [drawn(0.1, 0.9, -0.5), drawn(2.0, 1.0, id="s", prompt="R")]
+    pairs = [*views.best_worst(ranked), *views.all_pairs(ranked), views.pair_of(ranked[0], 2, 1)]
+    pairs += views.flip_labels(pairs, 0.5, seed=0)
+    assert all([spelled(t) for t in found.tokens] == [found.chosen, found.rejected] for found in pairs)
+    rows = [*views.scored(ranked), *views.unary(ranked, 0.5), *views.pairs_to_unary(pairs)]
+    rows += [*views.pairs_to_scored(pairs), *views.lowest(views.scored(ranked), 0.5), *views.as_unary(ranked)]
+    assert all(spelled(found.tokens) == found.completion for found in rows)
+    assert views.scored_to_ranked(views.scored(ranked)) == [
+        ranked[0]._replace(id="r/0"), ranked[1]._replace(id="s/0")
+    ]  # fmt: skip
+
+
+def test_what_came_as_text_has_no_tokens_in_any_view():
+    ranked, pairs = [row(0.1, 0.9)], [pair(1)]
+    found = [*views.best_worst(ranked), *views.scored(ranked), *views.pairs_to_unary(pairs)]
+    found += [*views.pairs_to_scored(pairs), *views.flip_labels(pairs, 1.0, seed=0)]
+    assert {one.tokens for one in found} == {None}
+
+
+def test_a_row_of_which_one_answer_came_as_text_has_no_tokens():
+    one, other = views.scored([drawn(0.1, 0.9)])
+    (found,) = views.scored_to_ranked([one, other._replace(tokens=None)])
+    assert found.tokens is None
+
+
+def test_tokens_of_fewer_answers_than_there_are_are_refused():
+    with pytest.raises(ValueError, match=r"ranked row r has \(2, 2, 2, 1\) completions, scores, finished, tokens"):
+        views.best_worst([drawn(0.1, 0.9)._replace(tokens=((0, 0),))])
+
+
+def test_the_median_threshold_is_the_same_for_rows_and_for_single_scores():
+    ranked = [row(0.1, 0.9, -0.5), row(2.0, 1.0, prompt="R")]
+    assert views.median_threshold(ranked) == views.median_threshold(views.scored(ranked)) == 0.9

@@ -1,5 +1,7 @@
 """Records to token ids, token ids to batches: where a text ends, what is cut, and in which order it is seen."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from prefcore.data.types import Example, Pair, Ranked, Scored, Unary
 from prefcore.engine.collate import (
     add_mismatches,
     collate,
+    cut_prompt,
     encode_pairs,
     encode_prompt,
     encode_ranked,
@@ -18,9 +21,11 @@ from prefcore.engine.collate import (
     make_plan,
     pad_left,
     pad_trunk,
+    part_by_class,
+    place,
     size,
 )
-from prefcore.engine.logps import branch_logps
+from prefcore.engine.logps import branch_logps, run_trunk
 
 LIMITS = {"max_prompt": 64, "max_completion": 64}
 SPELLED = "a <|im_end|> b <|im_start|>assistant"
@@ -42,8 +47,16 @@ def examples(n, *, prompts=None, seed=0):
     ]
 
 
-def plan_of(n, *, batch_size=4, epochs=1, seed=0, **how):
-    return make_plan(examples(n, **how), batch_size=batch_size, epochs=epochs, seed=seed, pad_id=0)
+def thumbs(n, ups, **how):
+    """examples(n) with a label: the `ups` longest of them are thumbs-up, as where people like long answers."""
+    rows = examples(n, **how)
+    best = set(sorted(range(n), key=lambda i: -size(rows[i]))[:ups])
+    return [row._replace(columns={"label": float(i in best)}) for i, row in enumerate(rows)]
+
+
+def plan_of(n, *, batch_size=4, epochs=1, seed=0, ups=None, **how):
+    rows = examples(n, **how) if ups is None else thumbs(n, ups, **how)
+    return make_plan(rows, batch_size=batch_size, epochs=epochs, seed=seed, pad_id=0)
 
 
 # --- token ids --------------------------------------------------------------------------------------------------
@@ -134,28 +147,123 @@ def test_all_completions_of_a_prompt_are_one_example(tokenizer):
     assert encode_ranked([record], tokenizer, **LIMITS).examples[0].completions == ((6, 2), (7, 2), (8,))
 
 
+# --- sampled answers --------------------------------------------------------------------------------------------
+
+
+def spelled_out(word, tokenizer):
+    """(a text, token ids of its single letters): ids that a policy may sample and that the tokenizer would not give."""
+    text = f" {word}"
+    ids = tuple(tokenizer.convert_tokens_to_ids(list(f"\u0120{word}")))
+    assert tokenizer.decode(ids) == text and tuple(encode_text(text, tokenizer)) != ids
+    return text, ids
+
+
+def test_training_sees_the_tokens_that_were_sampled(bpe):
+    (good, ids), (bad, others) = (spelled_out(word, bpe) for word in ("wonderful", "terrible"))
+    end = (bpe.eos_token_id,)
+    pair = Pair("1", "A", good, bad, finished=(True, False), tokens=(ids, others))
+    assert encode_pairs([pair], bpe, **LIMITS).examples[0].completions == (ids + end, others)
+    for record in (Unary("1", "A", good, True, tokens=ids), Scored("1", "A", good, 1.0, tokens=ids)):
+        assert encode_unary([record], bpe, **LIMITS).examples[0].completions == (ids + end,)
+    row = Ranked("1", "A", (good, bad), (2.0, 1.0), (True, True), tokens=(ids, others))
+    assert encode_ranked([row], bpe, **LIMITS).examples[0].completions == (ids + end, others + end)
+    assert encode_pairs([pair], bpe, max_prompt=9, max_completion=3).examples[0].completions == (ids[:3], others[:3])
+
+
+def test_a_text_without_tokens_is_tokenised(bpe):
+    text, ids = spelled_out("review", bpe)
+    (example,), _ = encode_unary([Unary("1", "A", text, True)], bpe, **LIMITS)
+    assert example.completions == ((*encode_text(text, bpe), bpe.eos_token_id),)
+
+
+def test_tokens_of_another_tokenizer_are_refused(bpe, tokenizer):
+    text, ids = spelled_out("review", bpe)
+    with pytest.raises(ValueError, match=r"7: its tokens spell '.*' and not ' review'.*sample again with this policy"):
+        encode_unary([Unary("7", "w5", text, True, tokens=ids)], tokenizer, **LIMITS)
+
+
+def test_an_empty_sample_is_dropped_as_an_empty_text_is(bpe):
+    assert encode_unary([Unary("1", "A", "", True, tokens=())], bpe, **LIMITS) == ([], 1)
+
+
+def test_a_policy_samples_from_the_tokens_of_a_prompt_that_it_trains_on(tokenizer):
+    for prompt in ("w5 w6 w7 w8", "w9", ""):
+        (example,), _ = encode_unary([Unary("1", prompt, "w5", True)], tokenizer, max_prompt=3, max_completion=9)
+        assert tuple(cut_prompt(prompt, tokenizer, max_prompt=3)) == example.prompt
+
+
 # --- the plan ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("ups", [None, 0, 0.1, 0.5, 1])
 @pytest.mark.parametrize("n, batch_size", [(1, 1), (7, 1), (7, 3), (64, 8), (129, 4)])
-def test_every_example_is_seen_once_an_epoch(n, batch_size):
-    plan, steps = plan_of(n, batch_size=batch_size, epochs=3), -(-n // batch_size)
+def test_every_example_is_seen_once_an_epoch(n, batch_size, ups):
+    ups = None if ups is None else round(n * ups)
+    plan, steps = plan_of(n, batch_size=batch_size, epochs=3, ups=ups), -(-n // batch_size)
     for epoch in range(3):
         batches = plan.batches[epoch * steps : (epoch + 1) * steps]
         assert sorted(i for batch in batches for i in batch) == list(range(n))
         assert max(map(len, batches)) == min(batch_size, n)
 
 
-def test_the_plan_is_a_function_of_seed_and_epoch_alone():
+@pytest.mark.parametrize("ups", [None, 20])
+def test_the_plan_is_a_function_of_seed_and_epoch_alone(ups):
     torch.manual_seed(1), np.random.seed(1)
-    first = plan_of(50, epochs=3, seed=5)
+    first = plan_of(50, epochs=3, seed=5, ups=ups)
     torch.manual_seed(2), np.random.seed(2)
-    assert plan_of(50, epochs=3, seed=5).batches == first.batches
-    shorter = plan_of(50, epochs=2, seed=5).batches
+    assert plan_of(50, epochs=3, seed=5, ups=ups).batches == first.batches
+    shorter = plan_of(50, epochs=2, seed=5, ups=ups).batches
     assert first.batches[: len(shorter)] == shorter  # a later epoch changes nothing before it
     third = len(first.batches) // 3
     assert first.batches[:third] != first.batches[third : 2 * third]
-    assert plan_of(50, epochs=3, seed=6).batches != first.batches
+    assert plan_of(50, epochs=3, seed=6, ups=ups).batches != first.batches
+
+
+def test_the_order_of_pairs_is_what_it_always_was():
+    """The published numbers of DPO, ODPO and OSP hang on it; a label beside several answers changes nothing."""
+    expected = [[12, 1, 6, 7], [5, 18, 0, 4], [10, 17, 14, 13], [9, 3, 19, 15], [2, 16, 11, 8]]
+    assert plan_of(20, seed=3).batches == expected
+    several = [e._replace(completions=(e.completions[0], (5,)), columns={"label": 1.0}) for e in examples(20)]
+    assert make_plan(several, batch_size=4, epochs=1, seed=3, pad_id=0).batches == expected
+
+
+SHARES = [(106, 53, 8), (106, 53, 16), (110, 10, 8), (37, 1, 4), (37, 36, 4), (200, 133, 8), (9, 4, 2), (8, 8, 3)]
+
+
+@pytest.mark.parametrize("n, ups, batch_size", SHARES)
+def test_every_batch_of_thumbs_holds_both_classes_in_their_share(n, ups, batch_size):
+    """Within one row of batch size x share, though here the thumbs-up are the longest answers."""
+    plan = plan_of(n, batch_size=batch_size, epochs=3, ups=ups)
+    for batch in plan.batches:
+        count = sum(plan.examples[i].columns["label"] for i in batch)
+        assert abs(count - len(batch) * ups / n) < 1
+
+
+@pytest.mark.parametrize("n, ups, batch_size", SHARES)
+def test_thumbs_are_dealt_as_one_deals_cards(n, ups, batch_size):
+    """The slow twin: batch after batch takes the next rows of each class until the classes' shares are met."""
+    rows = thumbs(n, ups)
+    order = np.random.default_rng(7).permutation(n)
+    piles = {label: [i for i in order if rows[i].columns["label"] == label] for label in (1.0, 0.0)}
+    dealt, expected = 0, []
+    for end in [*range(batch_size, n, batch_size), n]:
+        wanted = int(Fraction(end * ups, n) + Fraction(1, 2)) - dealt
+        dealt += wanted
+        taken = [piles[1.0].pop(0) for _ in range(wanted)]
+        taken += [piles[0.0].pop(0) for _ in range(end - sum(map(len, expected)) - wanted)]
+        expected.append(sorted(taken, key=order.tolist().index))
+    assert part_by_class(rows, order, batch_size) == expected
+
+
+def test_a_batch_of_thumbs_is_a_draw_of_all_lengths():
+    """The spread of the batches' mean length is that of random draws; sorting by length gives almost 8 times it."""
+    rows = [row._replace(columns={"label": float(i % 2)}) for i, row in enumerate(examples(640))]
+    lengths = np.array([size(row) for row in rows])
+    spreads = {}
+    for name, some in (("thumbs", rows), ("others", examples(640))):
+        batches = make_plan(some, batch_size=8, epochs=4, seed=0, pad_id=0).batches
+        spreads[name] = lengths[np.array(batches)].mean(1).var() / (lengths.var() / 8)
+    assert 0.7 < spreads["thumbs"] < 1.4 and spreads["others"] > 6
 
 
 def test_a_batch_holds_examples_of_like_length():
@@ -175,9 +283,10 @@ def test_nothing_to_train_on_is_an_error():
 # --- mismatched answers -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("ups", [None, 1])
 @pytest.mark.parametrize("n, prompts, batch_size", [(2, 2, 1), (7, 7, 3), (9, 3, 1), (24, 6, 8), (13, 2, 5)])
-def test_a_mismatched_answer_is_never_one_of_the_same_prompt(n, prompts, batch_size):
-    plan = add_mismatches(plan_of(n, prompts=prompts, batch_size=batch_size, epochs=2))
+def test_a_mismatched_answer_is_never_one_of_the_same_prompt(n, prompts, batch_size, ups):
+    plan = add_mismatches(plan_of(n, prompts=prompts, batch_size=batch_size, epochs=2, ups=ups and n // 2))
     answers = {}
     for example in plan.examples:
         answers.setdefault(example.prompt, set()).add(example.completions[0])
@@ -244,9 +353,53 @@ def test_longest_bounds_every_prompt_with_every_completion():
     assert longest(some) == 3 + 4
 
 
-def test_kept_states_are_padded_to_the_longest():
-    padded = pad_trunk([torch.ones(2, 3), torch.ones(1, 3)])
+def test_kept_states_are_padded_to_the_longest_and_lie_at_their_places():
+    padded = pad_trunk([torch.ones(2, 3), torch.ones(1, 3)], [(0, 0), (1, 0)])
     assert padded.shape == (2, 2, 3) and padded[1, 1].tolist() == [0, 0, 0]
+    shared = pad_trunk([torch.ones(3, 1), torch.full((1, 1), 2.0), torch.full((2, 1), 3.0)], [(0, 0), (1, 2), (1, 0)])
+    assert shared.flatten(1).tolist() == [[1, 1, 1], [3, 3, 2]]
+
+
+def test_thumbs_share_rows_and_no_two_share_a_column():
+    rows = thumbs(40, 20)
+    places, taken = place(rows), set()
+    for row, (r, start) in zip(rows, places, strict=True):
+        columns = {(r, column) for column in range(start, start + size(row))}
+        assert not columns & taken
+        taken |= columns
+    assert {r for r, _ in places} == set(range(1 + max(r for r, _ in places))) and len({r for r, _ in places}) < 40
+    assert place(examples(40)) == [(b, 0) for b in range(40)]
+
+
+def test_mixed_lengths_cost_no_more_padding_than_sorted_ones():
+    """Tokens computed over tokens read, in batches of 8: thumbs in shared rows, others sorted by length."""
+    rows = [row._replace(columns={"label": float(i % 3 == 0)}) for i, row in enumerate(examples(400))]
+    computed = {}
+    for name, some in (("thumbs", rows), ("others", examples(400))):
+        plan = make_plan(some, batch_size=8, epochs=1, seed=0, pad_id=0)
+        batches = [[plan.examples[i] for i in batch] for batch in plan.batches]
+        computed[name] = sum(collate(b, pad_id=0, places=place(b))["input_ids"].numel() for b in batches)
+    read = sum(map(size, rows))
+    assert computed["thumbs"] < 1.06 * read and computed["thumbs"] < 1.02 * computed["others"]
+
+
+def test_an_answer_in_a_shared_row_has_the_log_probability_and_the_gradient_of_one_alone(tiny_llama):
+    rows = thumbs(12, 6)
+    places, found = place(rows), []
+    assert max(r for r, _ in places) < 10
+    for how in ({}, {"places": places}):
+        batch = collate(rows, pad_id=0, **how)
+        tiny_llama.zero_grad()
+        logps = branch_logps(tiny_llama, batch)
+        (logps[:, 0] * torch.linspace(-1, 1, 12)).sum().backward()
+        found.append((logps.detach(), [p.grad.clone() for p in tiny_llama.parameters()]))
+    torch.testing.assert_close(*(logps for logps, _ in found), rtol=1e-5, atol=1e-5)
+    for one, other in zip(*(slopes for _, slopes in found), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    with torch.no_grad():
+        alone = [run_trunk(tiny_llama, collate([row], pad_id=0), 1)[0] for row in rows]
+        batch = collate(rows, pad_id=0, places=places) | {"trunk": pad_trunk(alone, places), "depth": 1}
+        torch.testing.assert_close(branch_logps(tiny_llama, batch), found[0][0], rtol=1e-5, atol=1e-5)
 
 
 def test_prompts_padded_on_the_left_end_together_and_the_mask_says_where_they_begin():

@@ -23,6 +23,13 @@ def test_a_step_of_a_constant_gradient_is_the_rate_which_rises_over_the_warmup_a
     assert moved == pytest.approx([0, 0.05, *(0.1 * (8 - k) / 8 for k in range(8))], abs=1e-6)
 
 
+def test_another_course_of_the_rate_may_be_given_as_its_share_at_each_step():
+    x = torch.zeros(3, requires_grad=True)
+    how = {"learning_rate": 0.1, "label": "", "max_grad_norm": 10.0}
+    descend([x], [torch.ones(3)] * 4, linear(x), pace=lambda step, steps: 0.5**step if step < steps / 2 else 0, **how)
+    assert x.tolist() == pytest.approx([-0.15] * 3, abs=1e-6)
+
+
 def test_the_history_has_a_row_a_step_with_the_loss_the_norm_before_clipping_and_what_the_loss_tells():
     x = torch.ones(4, requires_grad=True)
     rows = descend([x], [torch.full((4,), 2.0)] * 3, linear(x), learning_rate=0.1, label="", max_grad_norm=1e-3)

@@ -1,6 +1,5 @@
 """Where logits become numbers: whatever the path, the batch or the precision, a completion has one log-probability."""
 
-import numpy as np
 import pytest
 import torch
 from transformers import (
@@ -22,16 +21,6 @@ SIZES = {
     "vocab_size": 97, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 256, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
-
-
-def draw(n, branches, *, seed=0, prompt=(1, 14), completion=(1, 9)):
-    """n examples of random ids with `branches` completions of unequal lengths."""
-    rng = np.random.default_rng(seed)
-
-    def some(low, high):
-        return tuple(rng.integers(4, 97, size=rng.integers(low, high)).tolist())
-
-    return [Example(f"e{i}", some(*prompt), tuple(some(*completion) for _ in range(branches))) for i in range(n)]
 
 
 def score(policy, examples, path=branch_logps):
@@ -63,7 +52,7 @@ def tiny(config):
 
 
 @pytest.mark.parametrize("n, branches", [(1, 1), (5, 2), (3, 4), (2, 9)])
-def test_branches_plain_rows_and_a_slow_loop_agree(tiny_llama, n, branches):
+def test_branches_plain_rows_and_a_slow_loop_agree(draw, tiny_llama, n, branches):
     examples = draw(n, branches)
     expected = one_by_one(tiny_llama, examples)
     torch.testing.assert_close(score(tiny_llama, examples), expected, rtol=1e-5, atol=1e-4)
@@ -88,7 +77,7 @@ def test_a_branch_does_not_see_its_siblings(tiny_llama):
     assert abs(before[0] - after[0]) > 1e-2 and abs(before[2] - after[2]) > 1e-2
 
 
-def test_neither_padding_nor_company_changes_a_number(tiny_llama):
+def test_neither_padding_nor_company_changes_a_number(draw, tiny_llama):
     examples = draw(7, 2)
     alone = torch.cat([score(tiny_llama, [example]) for example in examples])
     together = score(tiny_llama, examples)
@@ -99,7 +88,7 @@ def test_neither_padding_nor_company_changes_a_number(tiny_llama):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_close(dtype):
+def test_half_precision_is_close(draw, dtype):
     model = LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
     examples = draw(4, 2)
     whole, half = score(model, examples), score(model.to(dtype), examples)
@@ -136,7 +125,7 @@ def test_token_log_probabilities_and_their_gradient_equal_autograd(monkeypatch, 
 
 
 @pytest.mark.parametrize("trained", [True, False], ids=["whole model trained", "head frozen"])
-def test_the_gradient_of_a_model_equals_that_of_the_plain_path(tiny_llama, trained):
+def test_the_gradient_of_a_model_equals_that_of_the_plain_path(draw, tiny_llama, trained):
     tiny_llama.get_input_embeddings().weight.requires_grad_(trained)  # tied to the head
     examples, gradients = draw(3, 2), []
     for path in (branch_logps, plain_logps):
@@ -204,14 +193,14 @@ def test_a_plain_decoder_takes_the_fast_path(tiny_llama):
     ],
     ids=["sliding window", "scaled logits", "soft-capped logits"],
 )
-def test_a_model_that_the_fast_path_gets_wrong_takes_the_plain_one(config):
+def test_a_model_that_the_fast_path_gets_wrong_takes_the_plain_one(draw, config):
     model = tiny(config)
     examples = draw(3, 2, prompt=(8, 14), completion=(4, 9))
     assert choose_path(model) is plain_logps
     torch.testing.assert_close(score(model, examples, plain_logps), one_by_one(model, examples), rtol=1e-4, atol=1e-3)
 
 
-def test_a_window_longer_than_the_comparison_but_shorter_than_the_data_is_seen():
+def test_a_window_longer_than_the_comparison_but_shorter_than_the_data_is_seen(draw):
     model = tiny(MistralConfig(**SIZES, sliding_window=20))
     examples = draw(3, 2, prompt=(24, 30))
     assert choose_path(model, longest=20) is branch_logps
@@ -243,7 +232,7 @@ def test_layers_below_everything_trained_are_the_frozen_ones():
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_the_frozen_layers_output_stands_for_the_frozen_layers(depth):
+def test_the_frozen_layers_output_stands_for_the_frozen_layers(draw, depth):
     model, batch = deep(), collate(draw(4, 2), pad_id=0)
     with torch.no_grad():
         lower = run_trunk(model, batch, depth)

@@ -76,7 +76,7 @@ def test_an_adapter_alone_loads_with_its_base(toy_weights, tmp_path):
 
 SAVE = """import sys
 from pathlib import Path
-from prefcore import models
+from prefcore.engine import models
 tokenizer, base = models.load_policy(sys.argv[1])
 models.save_adapter(models.add_lora(base, rank=2, alpha=4.0, top_layers=1, seed=0), tokenizer, Path(sys.argv[2]))
 """

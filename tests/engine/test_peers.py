@@ -82,10 +82,10 @@ def run_trl(trainer):
     return [row for row in trainer.state.log_history if "loss" in row]
 
 
-def fit(policy, plan, objective, folder):
+def fit(policy, plan, objective, folder, **settings):
     history = train.fit(
-        policy, plan, objective, {}, learning_rate=RATE, checkpoints=folder, seed=0, warmup=0, schedule="constant",
-        max_grad_norm=1.0, weight_decay=0.0,
+        policy, plan, objective, settings, learning_rate=RATE, checkpoints=folder, seed=0, warmup=0,
+        schedule="constant", max_grad_norm=1.0, weight_decay=0.0,
     )
     return history.to_dict("records")
 
@@ -104,16 +104,16 @@ def rotate(plan):
     ])
 
 
-def dpo_objective(logps, ref_logps, batch, state):
-    return dpo.loss(logps, ref_logps, beta=BETA)
+def dpo_objective(logps, ref_logps, batch, state, *, beta):
+    return dpo.loss(logps, ref_logps, beta=beta)
 
 
 WEIGHTS = {"desirable_weight": 1.5, "undesirable_weight": 0.75}
 
 
-def kto_objective(logps, ref_logps, batch, state):
+def kto_objective(logps, ref_logps, batch, state, **numbers):
     kl = kto.kl_estimate(batch["mismatch_logps"], batch["ref_mismatch_logps"])
-    return kto.loss(logps, ref_logps, batch["label"], kl, beta=BETA, **WEIGHTS)
+    return kto.loss(logps, ref_logps, batch["label"], kl, **numbers)
 
 
 def assert_same_course(ours, theirs, tolerance=1e-5):
@@ -147,7 +147,7 @@ def test_dpo_takes_the_same_steps_as_trl(tiny_llama, tokenizer, pairs, tmp_path)
     peer = make_trl("dpo", copy.deepcopy(tiny_llama), pairs, tokenizer, tmp_path / "peer")
     theirs = run_trl(peer)
     plan = in_sequence(encode_pairs(pairs, tokenizer, **LIMITS).examples)
-    ours = fit(tiny_llama, reference.attach(plan, tiny_llama, cache=None), dpo_objective, tmp_path / "ours")
+    ours = fit(tiny_llama, reference.attach(plan, tiny_llama, cache=None), dpo_objective, tmp_path / "ours", beta=BETA)
     assert_same_course(ours, theirs)
     assert_same_weights(tiny_llama, peer.model)
     assert [r["margin"] for r in ours] == pytest.approx([r["rewards/margins"] for r in theirs], abs=1e-5)
@@ -157,7 +157,8 @@ def test_kto_with_trls_rotation_takes_the_same_steps_as_trl(tiny_llama, tokenize
     peer = make_trl("kto", copy.deepcopy(tiny_llama), answers, tokenizer, tmp_path / "peer", **WEIGHTS)
     theirs = run_trl(peer)
     plan = rotate(in_sequence(encode_unary(answers, tokenizer, **LIMITS).examples))
-    ours = fit(tiny_llama, reference.attach(plan, tiny_llama, cache=None), kto_objective, tmp_path / "ours")
+    attached, numbers = reference.attach(plan, tiny_llama, cache=None), {"beta": BETA, **WEIGHTS}
+    ours = fit(tiny_llama, attached, kto_objective, tmp_path / "ours", **numbers)
     assert_same_course(ours, theirs)
     assert_same_weights(tiny_llama, peer.model)
     assert [max(0, r["mismatch_logratio"]) for r in ours] == pytest.approx([r["kl"] for r in theirs], abs=1e-5)
@@ -190,22 +191,19 @@ def test_summed_logps_are_those_of_trl(score, tiny_llama, tokenizer, pairs, tmp_
 def test_a_precomputed_reference_gives_the_losses_of_a_live_one(tiny_llama, tokenizer, pairs, tmp_path):
     frozen, plan = copy.deepcopy(tiny_llama), in_sequence(encode_pairs(pairs, tokenizer, **LIMITS).examples)
 
-    def live(logps, ref_logps, batch, state):
+    def live(logps, ref_logps, batch, state, *, frozen, beta):
         with torch.no_grad():
             ref_logps = branch_logps(frozen, batch)
-        return dpo.loss(logps, ref_logps, beta=BETA)
-
-    def precomputed(logps, ref_logps, batch, state):
-        return dpo.loss(logps, ref_logps, beta=BETA)
+        return dpo.loss(logps, ref_logps, beta=beta)
 
     theirs = run_trl(make_trl(
         "dpo", copy.deepcopy(tiny_llama), pairs, tokenizer, tmp_path / "peer", precompute_ref_log_probs=True
     ))
     policy = copy.deepcopy(tiny_llama)
-    assert_same_course(fit(policy, plan, live, tmp_path / "live"), theirs)
+    assert_same_course(fit(policy, plan, live, tmp_path / "live", frozen=frozen, beta=BETA), theirs)
     attached = reference.attach(plan, tiny_llama, cache=tmp_path / "cache")
     attached = reference.attach(plan, tiny_llama, cache=tmp_path / "cache")  # now read from the file
-    assert_same_course(fit(tiny_llama, attached, precomputed, tmp_path / "ours"), theirs)
+    assert_same_course(fit(tiny_llama, attached, dpo_objective, tmp_path / "ours", beta=BETA), theirs)
     assert_same_weights(tiny_llama, policy)
 
 
@@ -229,6 +227,7 @@ def test_kto_trains_at_a_batch_of_one_which_trl_refuses(tiny_llama, tokenizer, a
     examples = encode_unary(answers[:6], tokenizer, **LIMITS).examples
     plan = add_mismatches(make_plan(examples, batch_size=1, epochs=1, seed=0, pad_id=0))
     before = copy.deepcopy(tiny_llama)
-    history = fit(tiny_llama, reference.attach(plan, tiny_llama, cache=None), kto_objective, tmp_path / "ours")
+    attached, numbers = reference.attach(plan, tiny_llama, cache=None), {"beta": BETA, **WEIGHTS}
+    history = fit(tiny_llama, attached, kto_objective, tmp_path / "ours", **numbers)
     assert len(history) == 6 and max(abs(row["mismatch_logratio"]) for row in history) > 1e-4
     assert any((a != b).any() for a, b in zip(tiny_llama.parameters(), before.parameters(), strict=True))

@@ -1,5 +1,7 @@
 """Which values a notebook gets."""
 
+from pathlib import Path
+
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
@@ -37,3 +39,25 @@ def test_a_block_that_is_not_there_is_named(tmp_path):
     path = write(tmp_path / "n.ipynb", "beta = 0.1")
     with pytest.raises(ValueError, match="no block methods.n"):
         parameters.choose(path, PARAMS | {"methods": {}})
+
+
+def test_a_notebook_reads_what_its_parameters_cell_names_and_nothing_else(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "params.yaml").write_text("")
+    write(tmp_path / "notebooks" / "n.ipynb", "profile = 'quick'\nbeta = 0.1\nrates = []")
+    monkeypatch.chdir(tmp_path / "notebooks")
+    p = parameters.read("n", {"profile": "quick", "beta": 0.5, "rates": [1.0], "rate": 3.0, "In": [], "loss": len})
+    assert p._asdict() == {"profile": "quick", "beta": 0.5, "rates": [1.0]} and p.beta == 0.5
+    assert Path.cwd() == tmp_path  # paths are told from the repository's top
+    with pytest.raises(AttributeError):
+        p.beta = 0.1
+    assert p._replace(beta=0.2).beta == 0.2 and p.beta == 0.5
+
+
+def test_a_parameters_cell_that_has_not_run_is_named(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "params.yaml").write_text("")
+    write(tmp_path / "notebooks" / "n.ipynb", "profile = 'quick'\nbeta = 0.1")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NameError, match="beta is not set: run the parameters cell of n.ipynb"):
+        parameters.read("n", {"profile": "quick"})

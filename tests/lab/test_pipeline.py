@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
-from prefcore.data import files, ratings
-from prefcore.data.types import Ranked
-from prefcore.engine import models
+from prefcore.data import files, ratings, views
+from prefcore.data.types import Ranked, freeze
+from prefcore.engine import collate, models
 from prefcore.lab import pipeline
+from prefcore.scoring import evaluate
 from prefcore.scoring.evaluate import Scorers
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -21,7 +22,7 @@ BUILD = Path("build/smoke")
 @pytest.fixture
 def p(toy_world):
     """What the shared stages are given."""
-    return {"profile": "smoke"} | toy_world["common"] | toy_world["smoke"]["shared"]
+    return freeze({"profile": "smoke"} | toy_world["common"] | toy_world["smoke"]["shared"])
 
 
 def texts_by_content():
@@ -40,11 +41,12 @@ def test_the_token_loss_is_the_mean_over_tokens_not_over_rows():
 
 def test_the_reference_learns_to_go_on_with_training_texts(p, monkeypatch):
     seen = []
-    monkeypatch.setattr(pipeline, "finish_fit", lambda policy, tokenizer, plan, *_: seen.append((tokenizer, plan)))
+    monkeypatch.setattr(pipeline, "fit", lambda policy, plan, *_: seen.append(plan))
+    monkeypatch.setattr(pipeline, "save", lambda policy, tokenizer, *_: seen.append(tokenizer))
     pipeline.fit_reference(p, BUILD)
-    ((tokenizer, plan),) = seen
+    plan, tokenizer = seen
     known = texts_by_content()
-    assert len(plan.examples) == p["reference_texts"]
+    assert len(plan.examples) == p.reference_texts
     for example in plan.examples:
         assert example.completions[0][-1] == tokenizer.eos_token_id
         domain, _, text = tokenizer.decode([*example.prompt, *example.completions[0][:-1]]).partition(": ")
@@ -76,11 +78,11 @@ def test_a_model_folder_appears_whole_or_not_at_all(p, monkeypatch):
 
 def test_proxy_and_gold_learn_from_disjoint_halves_and_the_judge_from_the_proxys(p, monkeypatch):
     learnt, known = {}, texts_by_content()
-    for lesson in ("fit_rater", "teach_rater"):  # the gold scorer's, and the judge's first
-        monkeypatch.setattr(
-            pipeline, lesson, lambda rater, tokenizer, texts, folder, p: learnt.update({folder.name: list(texts)})
-        )
-    monkeypatch.setattr(pipeline, "finish_fit", lambda *a: learnt.update({f"{a[-2].name} verdicts": a[2].examples}))
+    monkeypatch.setattr(  # the gold scorer's lesson, and the judge's first
+        pipeline, "fit_rater", lambda rater, tokenizer, texts, folder, p: learnt.update({folder.name: list(texts)})
+    )
+    monkeypatch.setattr(pipeline, "fit", lambda *a: learnt.update({f"{a[-2].name} verdicts": a[1].examples}))
+    monkeypatch.setattr(pipeline, "save", lambda *a: None)
     original = models.embed
 
     def embed(texts, *how, **more):
@@ -92,8 +94,8 @@ def test_proxy_and_gold_learn_from_disjoint_halves_and_the_judge_from_the_proxys
     pipeline.fit_judge(p, BUILD)
     halves = {name: {(t.split, t.half) for t in learnt[name]} for name in ("proxy", "gold", "judge")}
     assert halves == {"proxy": {("train", "proxy")}, "gold": {("train", "gold")}, "judge": {("train", "proxy")}}
-    assert len(learnt["judge verdicts"]) == 2 * p["judge_pairs"]
-    tokenizer, _ = models.load_policy(p["policy"])
+    assert len(learnt["judge verdicts"]) == 2 * p.judge_pairs
+    tokenizer, _ = models.load_policy(p.policy)
     gold = {t.text for t in known.values() if t.half == "gold"}
     for example in learnt["judge verdicts"]:
         assert not any(text in tokenizer.decode(example.prompt) for text in gold)
@@ -101,8 +103,9 @@ def test_proxy_and_gold_learn_from_disjoint_halves_and_the_judge_from_the_proxys
 
 def test_each_pair_teaches_the_judge_both_orders(p, monkeypatch):
     seen = []
-    monkeypatch.setattr(pipeline, "teach_rater", lambda *a: None)
-    monkeypatch.setattr(pipeline, "finish_fit", lambda *a: seen.append(a[2]))
+    monkeypatch.setattr(pipeline, "fit_rater", lambda *a: None)
+    monkeypatch.setattr(pipeline, "fit", lambda *a: seen.append(a[1]))
+    monkeypatch.setattr(pipeline, "save", lambda *a: None)
     pipeline.fit_judge(p, BUILD)
     assert not (BUILD / "judge").exists()  # a model that rates, but was not yet taught verdicts, is no judge
     rows = seen[0].examples
@@ -148,11 +151,11 @@ def test_pairs_are_of_one_domain_and_of_two_texts(toy_world):
 
 def test_each_training_prompt_has_its_answers_best_first(p):
     records, known = files.read_ranked(BUILD / "preferences.jsonl"), {t.id: t for t in texts_by_id()}
-    assert len(records) == p["preference_prompts"] == len({r.prompt for r in records})
+    assert len(records) == p.preference_prompts == len({r.prompt for r in records})
     for record in records:
         assert known[record.id].split == "train" and known[record.id].prompt == record.prompt
         assert record.domain == known[record.id].domain
-        assert len(record.completions) == len(record.finished) <= p["samples_per_prompt"]
+        assert len(record.completions) == len(record.finished) <= p.samples_per_prompt
         assert list(record.scores) == sorted(record.scores, reverse=True)
         assert all(text.strip() for text in record.completions)
 
@@ -165,7 +168,7 @@ def test_scores_are_the_proxys_of_prompt_and_completion_without_the_tag(p):
     from prefcore.scoring import scorers
 
     records = files.read_ranked(BUILD / "preferences.jsonl")[:4]
-    tokenizer, encoder = models.load_encoder(p["encoder"])
+    tokenizer, encoder = models.load_encoder(p.encoder)
     for record in records:
         whole = [(record.prompt.removeprefix(f"{record.domain}: ") + text).strip() for text in record.completions]
         found = scorers.proxy_scores(whole, BUILD / "proxy.safetensors", encoder, tokenizer)
@@ -176,8 +179,8 @@ def test_the_references_own_rows_are_there_for_both_splits_and_all_seeds(p):
     known = {t.id: t for t in texts_by_id()}
     for split in ("validation", "test"):
         frame = pd.read_csv(BUILD / f"reference_{split}.csv")
-        assert len(frame) == p["evaluation_seeds"] * p[f"{split}_prompts"]
-        assert set(frame["arm"]) == {"reference"} and set(frame["seed"]) == set(range(p["evaluation_seeds"]))
+        assert len(frame) == p.evaluation_seeds * getattr(p, f"{split}_prompts")
+        assert set(frame["arm"]) == {"reference"} and set(frame["seed"]) == set(range(p.evaluation_seeds))
         assert all(known[id].split == split for id in frame["id"])
         assert frame["kl"].abs().max() < 1e-4  # the reference is no distance from itself
         assert frame[["gold", "proxy", "length"]].notna().all(axis=None)
@@ -196,8 +199,60 @@ def test_a_stage_that_runs_again_writes_the_same_bytes(p):
 
 def test_records_survive_writing_and_reading_whatever_was_sampled(tmp_path):
     record = Ranked("1", "Tweet: a", (" x\u2028y\u0085", ' "\r\n\\'), (0.5, -1.25), (True, False), "Tweet")
-    files.write_lines([record, record], tmp_path / "preferences.jsonl")
-    assert files.read_ranked(tmp_path / "preferences.jsonl") == [record, record]
+    drawn = record._replace(tokens=((5, 6, 7), (8,)))
+    files.write_lines([record, drawn], tmp_path / "preferences.jsonl")
+    assert files.read_ranked(tmp_path / "preferences.jsonl") == [record, drawn]
+
+
+def test_rows_from_before_tokens_were_kept_are_still_read(tmp_path):
+    row = {"id": "1", "prompt": "a", "completions": ["b"], "scores": [1.0], "finished": [True], "domain": ""}
+    (tmp_path / "preferences.jsonl").write_text(json.dumps(row) + "\n")
+    assert files.read_ranked(tmp_path / "preferences.jsonl") == [Ranked("1", "a", ("b",), (1.0,), (True,))]
+
+
+def test_the_tokens_of_a_preference_are_those_that_were_sampled_and_training_sees_them(p, monkeypatch, tmp_path):
+    tokenizer, policy = models.load_policy(str(BUILD / "reference"))
+    loaded = evaluate.load_scorers(BUILD, p.encoder, device="cpu")
+    prompts, drawn = ratings.choose_prompts(texts_by_id(), 6, 0, split="train"), []
+    original = pipeline.sample
+
+    def sample(*how, **more):
+        drawn.extend(original(*how, **more))
+        return drawn
+
+    monkeypatch.setattr(pipeline, "sample", sample)
+    ranked = pipeline.sample_ranked(policy, tokenizer, prompts, loaded, p, seed=1)
+    files.write_lines(ranked, tmp_path / "preferences.jsonl")
+    records = files.read_ranked(tmp_path / "preferences.jsonl")
+    sampled = {(text, ids) for _, ids, text in ((s.logp, s.ids, s.text) for s in drawn)}
+    retokenised = [ids for text, ids in sampled if tuple(collate.encode_text(text, tokenizer)) != ids]
+    assert len(retokenised) > 5  # a random policy hardly ever writes what the tokenizer would
+    limits = {"max_prompt": p.max_prompt, "max_completion": p.max_completion}
+    trained = [
+        *collate.encode_unary(views.scored(records), tokenizer, **limits).examples,
+        *collate.encode_pairs(views.as_pairs(records), tokenizer, **limits).examples,
+    ]
+    end = tokenizer.eos_token_id
+    seen = {tuple(i for i in answer if i != end) for example in trained for answer in example.completions}
+    assert seen <= {ids for _, ids in sampled} and seen & set(retokenised)
+
+
+def test_policies_sample_from_as_much_of_a_prompt_as_training_shows_them(p, monkeypatch):
+    tokenizer, policy = models.load_policy(str(BUILD / "reference"))
+    loaded = evaluate.load_scorers(BUILD, p.encoder, device="cpu")
+    prompts, seen = ratings.choose_prompts(texts_by_id(), 3, 0, split="test"), []
+    for module in (pipeline, evaluate):
+        original = module.sample
+
+        def sample(policy, tokenizer, asked, original=original, **how):
+            seen.append([len(ids) for ids in asked])
+            return original(policy, tokenizer, asked, **how)
+
+        monkeypatch.setattr(module, "sample", sample)
+    pipeline.sample_ranked(policy, tokenizer, prompts, loaded, p._replace(max_prompt=2), seed=1)
+    how = {"max_prompt": 2, "max_new_tokens": 3, "seed": 0, "arm": "a"}
+    evaluate.score_policy(policy, tokenizer, prompts, loaded, **how)
+    assert seen == [[2] * 3 * p.samples_per_prompt, [2] * 3]
 
 
 def test_tables_survive_writing_and_reading_whatever_was_sampled(tmp_path):

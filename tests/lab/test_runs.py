@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from prefcore.lab import runs
+from prefcore.lab import runs, verdicts
 from prefcore.scoring.metrics import Interval
 
 HISTORY = pd.DataFrame({"step": [1, 2], "loss": [0.693147180559945, 0.5], "validation_margin": [math.nan, 0.25]})
@@ -92,7 +92,7 @@ def test_scores_are_whole_and_history_may_have_gaps_but_no_infinity(tmp_path):
 
 def test_scores_come_back_as_they_were_written(tmp_path):
     finish(tmp_path)
-    pd.testing.assert_frame_equal(runs.read_scores("quick", ["dpo"], root=tmp_path)["dpo"], SCORES.round(6))
+    pd.testing.assert_frame_equal(runs.read_tables("quick", ["dpo"], "scores", root=tmp_path)["dpo"], SCORES.round(6))
 
 
 def test_metrics_are_read_in_the_order_of_the_methods(tmp_path):
@@ -116,7 +116,7 @@ def test_a_required_method_without_metrics_is_an_error(tmp_path):
 
 
 def test_claims_of_all_methods_meet_in_one_table(tmp_path):
-    row = verdicts.claim("wins with few pairs", "gold, 64 prompts", Interval(0.12345678, -0.1, 0.3), "undecided", 0.25)
+    row = verdicts.claim("wins with few pairs", "gold, 64 prompts", Interval(0.12345678, -0.1, 0.3), detectable=0.25)
     finish(tmp_path, {"claims": [row]}, method="odpo")
     finish(tmp_path, method="dpo")
     table = verdicts.table(runs.read_metrics("quick", ["dpo", "odpo"], root=tmp_path))
@@ -126,8 +126,3 @@ def test_claims_of_all_methods_meet_in_one_table(tmp_path):
             "estimate": 0.123457, "low": -0.1, "high": 0.3, "detectable": 0.25,
         }
     ]  # fmt: skip
-
-
-def test_a_verdict_has_three_values():
-    with pytest.raises(ValueError, match="'maybe'"):
-        verdicts.claim("a", "b", Interval(0, 0, 0), "maybe", 0.1)

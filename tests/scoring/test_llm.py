@@ -1,16 +1,22 @@
 """A language model as a tool: a stub server that misbehaves on purpose, a tiny random model, and the cache."""
 
 import json
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+import torch
 
+from prefcore.data.types import freeze
 from prefcore.engine import models
 from prefcore.scoring import llm
 from prefcore.scoring.llm import Request
 
 QUESTION = Request((("system", "Be brief."), ("user", "Which is better?")), 0.0, 4, 0)
+LONG = QUESTION._replace(max_tokens=12)
+P = freeze({"device": "cpu", "threads": 1, "dtype": "float32"})
 
 
 class Stub:
@@ -185,11 +191,96 @@ def test_a_control_token_in_a_message_stays_text(toy_weights):
 
 def test_an_address_without_a_model_is_refused():
     with pytest.raises(ValueError, match="names no model"):
-        llm.open_model("http://localhost:1/v1", {})
+        llm.open_model("http://localhost:1/v1", P)
 
 
-def test_a_folder_opens_as_a_local_model_with_a_cache(toy_weights, tmp_path, monkeypatch):
+@pytest.fixture
+def folder(toy_weights, tmp_path, monkeypatch):
+    """A folder with a tiny policy that a test may change, under an empty current folder."""
     monkeypatch.chdir(tmp_path)
-    model = llm.open_model(str(toy_weights / "policy"), {"device": "cpu", "threads": 1, "dtype": "float32"})
+    return Path(shutil.copytree(toy_weights / "policy", tmp_path / "policy"))
+
+
+def answers_on_disk() -> int:
+    return len(list(Path("build/llm").glob("*.json")))
+
+
+def retrain(folder, seed=1) -> list[str]:
+    """Other weights in the same folder; returns what the new model answers to LONG without any cache."""
+    tokenizer, policy = models.load_policy(str(folder))
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.normal_(0, 0.5)
+    models.save_policy(policy, tokenizer, folder)
+    return llm.local(*models.load_policy(str(folder))[::-1])([LONG])
+
+
+def test_a_folder_opens_as_a_local_model_with_a_cache(folder):
+    model = llm.open_model(str(folder), P)
     assert model([QUESTION]) == model([QUESTION])
-    assert len(list((tmp_path / "build" / "llm").glob("*.json"))) == 1
+    assert answers_on_disk() == 1
+
+
+def test_a_model_that_was_retrained_in_its_folder_answers_anew(folder):
+    before = llm.open_model(str(folder), P)([LONG])
+    expected = retrain(folder)
+    assert llm.open_model(str(folder), P)([LONG]) == expected != before
+
+
+def test_an_adapter_that_was_retrained_in_its_folder_answers_anew(folder, tmp_path):
+    found = []
+    for seed in (0, 1):
+        tokenizer, base = models.load_policy(str(folder))
+        policy = models.add_lora(base, rank=2, alpha=4.0, top_layers=2, seed=seed)
+        torch.manual_seed(seed)
+        for name, parameter in policy.named_parameters():
+            if "lora_B" in name:
+                parameter.data.normal_(0, 1.0)
+        models.save_adapter(policy, tokenizer, tmp_path / "adapter")
+        found.append(llm.open_model(str(tmp_path / "adapter"), P)([LONG]))
+        assert found[-1] == llm.local(policy, tokenizer)([LONG])
+    assert found[0] != found[1]
+
+
+def test_equal_weights_in_two_folders_share_their_answers(folder, tmp_path):
+    before = llm.open_model(str(folder), P)([LONG])
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    assert llm.open_model(str(tmp_path / "elsewhere"), P)([LONG]) == before
+    assert answers_on_disk() == 1
+
+
+def test_another_precision_is_another_model(folder):
+    llm.open_model(str(folder), P)([LONG])
+    llm.open_model(str(folder), P._replace(dtype="bfloat16"))([LONG])
+    assert answers_on_disk() == 2
+
+
+@pytest.mark.parametrize("change", [
+    lambda tokenizer: setattr(tokenizer, "chat_template", "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"),
+    lambda tokenizer: tokenizer.add_tokens(["joyful"]),
+    lambda tokenizer: setattr(tokenizer, "eos_token", "."),
+], ids=["template", "tokens", "end"])  # fmt: skip
+def test_another_template_or_tokenizer_is_another_model(folder, change):
+    llm.open_model(str(folder), P)([LONG])
+    tokenizer, _ = models.load_policy(str(folder))
+    change(tokenizer)
+    tokenizer.save_pretrained(folder)
+    llm.open_model(str(folder), P)([LONG])
+    assert answers_on_disk() == 2
+
+
+def test_another_setting_of_the_model_is_another_model_with_the_same_weights(folder):
+    llm.open_model(str(folder), P)([LONG])
+    config = json.loads((folder / "config.json").read_text())
+    config["rms_norm_eps"] = 0.1
+    (folder / "config.json").write_text(json.dumps(config))
+    llm.open_model(str(folder), P)([LONG])
+    assert answers_on_disk() == 2
+
+
+def test_a_server_is_known_by_its_address_and_the_name_of_its_model(stub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for model in ("toy", "toy", "other"):
+        llm.open_model(f"{stub.url}#{model}", P)([QUESTION])
+    assert [body["model"] for _, body in stub.seen] == ["toy", "other"]

@@ -70,38 +70,6 @@ def test_spearman_sees_only_the_order_and_shares_ranks():
     assert metrics.spearman([1, 2, 2, 9], [1, 2, 3, 4]) == pytest.approx(ranks)
 
 
-def test_brier_worked_by_hand():
-    """(0.1^2 + 0.4^2) / 2; a constant one half gives 0.25."""
-    assert metrics.brier([0.9, 0.4], [1, 0]) == pytest.approx(0.085)
-    assert metrics.brier([0.5, 0.5, 0.5], [1, 0, 1]) == 0.25
-
-
-def test_calibration_error_worked_by_hand():
-    """Two bins: {0.1, 0.3} observed 1/2 against 0.2, {0.6, 0.8} observed 1 against 0.7: (2 * 0.3 + 2 * 0.3) / 4."""
-    assert metrics.expected_calibration_error([0.1, 0.3, 0.6, 0.8], [0, 1, 1, 1], bins=2) == pytest.approx(0.3)
-
-
-def test_calibration_error_is_zero_for_a_calibrated_forecast():
-    assert metrics.expected_calibration_error([0.25] * 4 + [0.75] * 4, [1, 0, 0, 0, 1, 1, 1, 0], bins=10) == 0
-
-
-def test_reliability_equals_a_loop_over_bins_and_an_edge_belongs_above():
-    rng = np.random.default_rng(2)
-    probability = np.concatenate([rng.random(200), [0.0, 0.2, 0.4, 1.0]])
-    outcome = rng.integers(0, 2, size=probability.size)
-    rows = []
-    for k in range(5):
-        low, high = k / 5, (k + 1) / 5 if k < 4 else 2
-        inside = [(p, y) for p, y in zip(probability, outcome, strict=True) if low <= p < high]
-        rows.append((np.mean([p for p, _ in inside]), np.mean([y for _, y in inside]), len(inside)))
-    np.testing.assert_allclose(np.array(metrics.reliability_curve(probability, outcome, 5)).T, rows, atol=1e-12)
-
-
-def test_empty_bins_are_left_out():
-    curve = metrics.reliability_curve([0.05, 0.95], [0, 1], 10)
-    assert curve.predicted.tolist() == [0.05, 0.95] and curve.count.tolist() == [1, 1]
-
-
 def test_distinct_n_worked_by_hand():
     """Words a b a b / b: 2 of 5 are distinct. Pairs ab, ba, ab: 2 of 3; none runs across texts."""
     texts = ["a b a b", "b"]
@@ -120,8 +88,6 @@ def test_distinct_n_worked_by_hand():
         lambda v: metrics.auc(v, [1, 0, 1]),
         lambda v: metrics.pearson(v, [1, 2, 3]),
         lambda v: metrics.spearman([1, 2, 3], v),
-        lambda v: metrics.brier(v, [1, 0, 1]),
-        lambda v: metrics.expected_calibration_error(v, [1, 0, 1], bins=2),
         lambda v: metrics.bootstrap_interval(v, seed=0),
         lambda v: metrics.bootstrap_seeds([v], seed=0),
         lambda v: metrics.paired_difference(v, [0, 0, 0], seed=0),
@@ -141,9 +107,7 @@ def test_arrays_of_unequal_length_are_refused():
         metrics.paired_difference([1, 2], [1, 2, 3], seed=0)
 
 
-def test_probabilities_and_labels_out_of_range_are_refused():
-    with pytest.raises(ValueError, match="probability: 1 of 2 values are outside"):
-        metrics.brier([1.2, 0.5], [1, 0])
+def test_labels_out_of_range_are_refused():
     with pytest.raises(ValueError, match="outcome: 1 of 2 values are none of"):
         metrics.auc([1.2, 0.5], [1, -1])
 

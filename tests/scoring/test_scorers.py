@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from prefcore import smoke
+from prefcore.data.types import freeze
 from prefcore.engine import models, reference
 from prefcore.engine.collate import collate
 from prefcore.lab import pipeline
@@ -79,8 +80,9 @@ def test_a_rater_learns_what_raters_said(rater, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tokenizer, model = rater
     texts = [t for t in smoke.make_texts() if t.split == "train"]
-    p = {"profile": "t", "seed": 0, "rater_layers": 2, "rater_learning_rate": 1e-2}
+    p = freeze({"profile": "t", "seed": 0, "rater_layers": 2, "rater_learning_rate": 1e-2})
     pipeline.fit_rater(model, tokenizer, texts * 3, tmp_path / "gold", p)
+    pipeline.save(model, tokenizer, tmp_path / "gold", p)
     scores = scorers.gold_scores([t.text for t in texts], model, tokenizer)
     assert np.corrcoef(scores, [t.mean for t in texts])[0, 1] > 0.8
     saved = scorers.gold_scores(TEXTS, *models.load_policy(str(tmp_path / "gold"))[::-1])

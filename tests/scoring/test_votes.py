@@ -8,6 +8,7 @@ import pytest
 
 from prefcore.data import files, ratings
 from prefcore.data.rows import DataError
+from prefcore.data.types import freeze
 from prefcore.scoring import judge, voters, votes
 
 
@@ -230,3 +231,13 @@ def test_an_empty_file_a_wrong_folder_and_broken_lines_are_said(tmp_path):
     (tmp_path / "bytes.jsonl").write_bytes(json.dumps(GOOD).encode().replace(b"one", b"\xff"))
     with pytest.raises(DataError, match="field 'a': invalid UTF-8"):
         voters.read(str(tmp_path / "bytes.jsonl"), 0)
+
+
+def test_a_chapter_reads_the_file_that_is_named_or_what_the_stage_wrote(texts, vectors, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pairs, _ = votes.choose_pairs(texts, vectors, 60, 0.95, 0)
+    files.write_lines(pairs, tmp_path / "build" / "t" / "voted.jsonl")
+    p = freeze({"data": "", "profile": "t", "seed": 0})
+    assert voters.open_pairs(p) == pairs
+    own = p._replace(data=write(tmp_path / "v.jsonl", GOOD))
+    assert voters.open_pairs(own) == voters.read(own.data, 0) and len(voters.open_pairs(own)) == 1

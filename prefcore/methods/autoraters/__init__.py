@@ -1,1 +1,7 @@
-"""Judging with Confidence (arXiv 2510.00263): a written probability, and rewards that make it mean it."""
+"""Can a judge write how many people would prefer the second of two texts, and mean it (arXiv 2510.00263)?
+
+In: pairs of texts with people's votes (scoring/voters). Out: judges, and how far what they write is from other people's
+share. labels.py says what is learnt from, prompt.py what is asked, answer.py what may be written, tree.py how likely
+each answer is, losses.py rewards and losses, training.py an arm; readout.py makes a probability of the answers and
+measures.py holds it against people.
+"""

@@ -137,11 +137,11 @@ def complete(logps: Tensor) -> Tensor:
 def describe(logps: Tensor, answers: Tensor, rewards: Tensor) -> Tensor:
     """[B,3], no gradient: expected reward, standard deviation of the answer if there is one, P(no answer)."""
     pi = logps.detach().exp()
-    said = pi.sum(1)
-    share = pi / said.clamp(min=1e-12)[:, None]
+    answered = pi.sum(1)
+    share = pi / answered.clamp(min=1e-12)[:, None]
     mean = (share * answers).sum(1)
     spread = ((share * answers**2).sum(1) - mean**2).clamp(min=0).sqrt()
-    return torch.stack([_expected(logps.detach(), rewards), spread, (1 - said).clamp(min=0)], 1)
+    return torch.stack([_expected(logps.detach(), rewards), spread, (1 - answered).clamp(min=0)], 1)
 
 
 def _expected(logps: Tensor, rewards: Tensor) -> Tensor:

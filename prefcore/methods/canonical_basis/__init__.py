@@ -1,8 +1,7 @@
-"""A canonical basis of human preferences (arXiv 2503.24150), reconstructed.
+"""A canonical basis of human preferences (arXiv 2503.24150), reconstructed: do 21 preferences carry what people want?
 
-Only abstract and first page of the paper were readable to us. What is taken from there: preference phrases extracted by
-a language model from (prompt, chosen, rejected), thousands of them condensed into 21 categories, their share of the
-variation between people, Elo ratings for each category, and training on the subset of data that a category explains.
-All else is ours, each file saying what: cluster.py (phrases to categories), coverage.py (a basis and what it covers),
-variance.py (the same where most entries of the matrix of people are missing), elo.py (ratings for a category).
+In: choices with the phrases that say why (planted, see world/), or people's votes on statements (people.py). Out: what
+an extractor is worth, categories of phrases, what a basis of them covers by three definitions, ratings of models for
+one preference, and what training on one preference changes. Only abstract and first page of the paper were readable to
+us: phrases, 21 categories, coverage, ratings and subsets are from there; all else is ours, each file saying what.
 """

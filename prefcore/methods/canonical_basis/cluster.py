@@ -9,7 +9,7 @@ Departs from the paper: all of it is ours; no language model names or merges clu
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +27,51 @@ class Categories(NamedTuple):
     label: np.ndarray
     centres: np.ndarray
     names: list[str]
+
+
+class Mentions(NamedTuple):
+    """phrases [n], distinct; of [M] the phrase of each mention; weight [n] its mentions; truth [n] planted category."""
+
+    phrases: list[str]
+    of: np.ndarray
+    weight: np.ndarray
+    truth: np.ndarray
+
+
+class Clusters(NamedTuple):
+    """What `find` went by and found: vectors [n, H] of the phrases, the tree, silhouette of each cut, and the cut."""
+
+    mentions: Mentions
+    vectors: np.ndarray
+    steps: np.ndarray
+    silhouette: dict[float, float]
+    cut: float
+    found: Categories
+
+    @property
+    def category(self) -> np.ndarray:
+        """[M] the cluster of each mention."""
+        return self.found.label[self.mentions.of]
+
+    @property
+    def meaning(self) -> np.ndarray:
+        """[C] the planted category of each cluster's name: what somebody who knows the name alone would go by."""
+        return self.mentions.truth[[self.mentions.phrases.index(name) for name in self.found.names]]
+
+
+def find(phrases: Sequence[str], mentioned: np.ndarray, category: np.ndarray, embed: Callable, *, cuts: Sequence[float],
+         threshold: float, sample: int, seed: int) -> Clusters:  # fmt: skip
+    """Normalise, embed, cluster, merge and name the phrases that are mentioned; see `condense` for the first three.
+
+    embed(list of texts) -> [n, H] of unit length; sample: phrases on which a cut is judged.
+    """
+    mentions = condense(phrases, mentioned, category)
+    vectors = embed(mentions.phrases)
+    steps = tree(vectors)
+    silhouette = choose_cut(steps, vectors, cuts=cuts, sample=sample, seed=seed)
+    cut = max((c for c in cuts if not np.isnan(silhouette[c])), key=silhouette.get)
+    found = group(steps, vectors, mentions.phrases, mentions.weight, cut=cut, threshold=threshold)
+    return Clusters(mentions, vectors, steps, silhouette, cut, found)
 
 
 def normalise(phrase: str) -> str:
@@ -53,18 +98,9 @@ def distinct(phrases: Sequence[str]) -> tuple[list[str], np.ndarray]:
     return list(place), np.array(index)
 
 
-class Mentions(NamedTuple):
-    """phrases [n], distinct; of [M] the phrase of each mention; weight [n] its mentions; truth [n] planted category."""
-
-    phrases: list[str]
-    of: np.ndarray
-    weight: np.ndarray
-    truth: np.ndarray
-
-
-def condense(phrases: Sequence[str], said: np.ndarray, category: np.ndarray) -> Mentions:
-    """The phrases that are mentioned (said [M]), normalised and without duplicates; category [phrases] of each."""
-    used, back = np.unique(said, return_inverse=True)
+def condense(phrases: Sequence[str], mentioned: np.ndarray, category: np.ndarray) -> Mentions:
+    """The phrases that are mentioned ([M]), normalised and without duplicates; category [phrases] of each."""
+    used, back = np.unique(mentioned, return_inverse=True)
     kept, place = distinct([phrases[i] for i in used])
     truth = np.zeros(len(kept), int)
     truth[place] = category[used]
@@ -155,15 +191,15 @@ def match(label: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> dict[int,
 def recovery(label: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
     """Share of the weight that lies in a cluster with its own category as matched partner, in [0, 1]."""
     partner = match(label, truth, weight)
-    right = np.array([partner.get(int(c), -1) for c in label]) == truth
-    return float(weight[right].sum() / weight.sum())
+    matched = np.array([partner.get(int(c), -1) for c in label]) == truth
+    return float(weight[matched].sum() / weight.sum())
 
 
-def compare_cuts(steps: np.ndarray, vectors: np.ndarray, mentions: Mentions, scores: dict, *, threshold: float) -> list:
+def compare_cuts(clusters: Clusters, *, threshold: float) -> list[dict]:
     """A row for each cut: how many categories, the silhouette that chooses, and two scores that know the truth."""
-    rows = []
-    for cut, score in scores.items():
-        found = group(steps, vectors, mentions.phrases, mentions.weight, cut=cut, threshold=threshold)
+    mentions, rows = clusters.mentions, []
+    for cut, score in clusters.silhouette.items():
+        found = group(clusters.steps, clusters.vectors, mentions.phrases, mentions.weight, cut=cut, threshold=threshold)
         row = {"cut": cut, "categories": len(found.names), "silhouette": score}
         row["adjusted_rand"] = float(adjusted_rand_score(mentions.truth, found.label))
         rows.append(row | {"recovered": recovery(found.label, mentions.truth, mentions.weight)})

@@ -14,11 +14,22 @@ category alone, not the winner, names the winner. Everything here is exact arith
 Departs from the paper: the three definitions are ours, so is the greedy choice; all are reported, by name.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
-from prefcore.methods.canonical_basis.people import Share, average
+from prefcore.methods.canonical_basis.shares import Share, average
+
+
+class Curves(NamedTuple):
+    """By definition ("mass", "pairs"): order, the categories as they were chosen; cover(chosen) -> Share of the judging
+    people; share, (way, K) -> Share, way greedy or random."""
+
+    order: Mapping[str, np.ndarray]
+    cover: Mapping[str, Callable[[np.ndarray], Share]]
+    share: Mapping[str, Mapping[tuple[str, int], Share]]
 
 
 def mass(counts: np.ndarray, chosen: np.ndarray) -> Share:
@@ -73,6 +84,20 @@ def curve(cover: Callable[[np.ndarray], Share], order: np.ndarray, *, categories
         bases = random_bases(categories, size=size, draws=draws, seed=seed)
         out["random", size] = average([cover(basis) for basis in bases])
     return out
+
+
+def cross_halves(counts: np.ndarray, explains: np.ndarray, person: np.ndarray, judges: np.ndarray, *,
+                 sizes: Sequence[int], draws: int, seed: int) -> Curves:  # fmt: skip
+    """Mass and pairs: the basis is chosen by one half of the people and judged on the other, judges [P] bool.
+
+    counts [P, C], explains [N, C], person [N] of each choice.
+    """
+    judged = judges[person]
+    order = {"mass": greedy_mass(counts[~judges], size=max(sizes)),
+             "pairs": greedy_pairs(explains[~judged], size=max(sizes))}  # fmt: skip
+    cover = {"mass": partial(mass, counts[judges]), "pairs": partial(pairs, explains[judged], person[judged])}
+    how = {"categories": counts.shape[1], "sizes": sizes, "draws": draws, "seed": seed}
+    return Curves(order, cover, {of: curve(cover[of], order[of], **how) for of in order})
 
 
 def by_topic(person: np.ndarray, topic: np.ndarray, category: np.ndarray, chosen: np.ndarray, *, people: int,

@@ -75,9 +75,11 @@ def random_subsets(winner: np.ndarray, loser: np.ndarray, *, size: int, draws: i
 
 
 class Duels(NamedTuple):
-    """What each of N choices says. knows [N, C]: assigned to the category by somebody who saw the winner; winner, loser
-    [N] models. blind [N]: the trait by which somebody who did not see the winner told the two apart; ahead, behind [N]:
-    the models with more and with less of that trait."""
+    """What each of N choices says. winner, loser [N] are models.
+
+    knows [N, C]: assigned to the category by somebody who saw the winner. blind [N]: the trait by which somebody who
+    did not see the winner tells the two apart; ahead, behind [N]: the models with more and with less of that trait.
+    """
 
     winner: np.ndarray
     loser: np.ndarray
@@ -107,7 +109,7 @@ def compare(duels: Duels, category: int, trait: int, *, models: int, resamples: 
     return out | {"random subset": random_subsets(duels.winner, duels.loser, **size, **how)}
 
 
-def follow(ratings: np.ndarray, target: np.ndarray) -> np.ndarray:
+def rank_correlation(ratings: np.ndarray, target: np.ndarray) -> np.ndarray:
     """[draws] Spearman correlation of each row of ratings [draws, models] with target [models]."""
     ranks = rankdata(np.vstack([ratings, target]), axis=1)
     ranks = ranks - ranks.mean(1, keepdims=True)
@@ -117,7 +119,7 @@ def follow(ratings: np.ndarray, target: np.ndarray) -> np.ndarray:
 def correlations(tables: dict[int, dict[str, np.ndarray]], target: dict[int, np.ndarray]) -> dict[str, list]:
     """way -> for each category [draws] correlations of `compare`'s ratings with the category's target [models]."""
     ways = next(iter(tables.values()))
-    return {way: [follow(table[way], target[c]) for c, table in tables.items()] for way in ways}
+    return {way: [rank_correlation(table[way], target[c]) for c, table in tables.items()] for way in ways}
 
 
 def summary(draws: Sequence[np.ndarray]) -> metrics.Interval:

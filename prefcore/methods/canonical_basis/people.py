@@ -1,4 +1,4 @@
-"""People and what they prefer: a matrix of votes read from files, and shares that are sums over people.
+"""People and what they prefer: a matrix of votes, people by statements, read from files.
 
 Two layouts. Polis's export: `<name>.participants-votes.csv` (a row for each participant, a column for each statement
 after participant, group-id, n-comments, n-votes, n-agree, n-disagree) with `<name>.comments.csv` beside it. Or a plain
@@ -10,12 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
 
 from prefcore.data.rows import DataError, Row, fault, short, usable_rows
-from prefcore.lab import verdicts
-from prefcore.scoring import metrics
 
 POLIS = ("participant", "group-id", "n-comments", "n-votes", "n-agree", "n-disagree")
 ENDINGS = ("participants-votes.csv", "participants-votes.csv.gz")
@@ -30,18 +26,6 @@ class Votes(NamedTuple):
     people: tuple[str, ...]
     statements: tuple[str, ...]
     texts: tuple[str, ...]
-
-
-class Share(NamedTuple):
-    """covered [P], total [P]: for each person, in the unit of what is shared out."""
-
-    covered: np.ndarray
-    total: np.ndarray
-
-    @property
-    def value(self) -> float:
-        """The share over all people together; at most 1, below 0 where a prediction is worse than the mean."""
-        return ratio(self.covered, self.total)
 
 
 def read(source: str) -> list[Votes]:
@@ -76,8 +60,8 @@ def _read(path: Path) -> Votes:
         people[person] = [_code(row, column) for column in columns]
     if len(people) < 2:
         raise DataError(f"{path}:2: field '{POLIS[0]}': {len(people)} person; variation needs at least two rows")
-    told = _comments(path)
-    texts = tuple(told.get(column, "" if path.name.endswith(ENDINGS) else column) for column in columns)
+    comments = _comments(path)
+    texts = tuple(comments.get(column, "" if path.name.endswith(ENDINGS) else column) for column in columns)
     name = path.name.removesuffix(".gz").removesuffix(".csv").removesuffix("participants-votes").rstrip(".-_")
     return Votes(name or "votes", np.array(list(people.values())), tuple(people), tuple(columns), texts)
 
@@ -128,71 +112,3 @@ def active(votes: Votes, *, least: int) -> Votes:
     pick = [tuple(np.array(x, dtype=object)[i].tolist()) for x, i in
             ((votes.people, rows_), (votes.statements, columns), (votes.texts, columns))]  # fmt: skip
     return Votes(votes.name, part, *pick)
-
-
-def average(shares: list[Share]) -> Share:
-    """The mean over several shares of the same people, person by person."""
-    return Share(*(np.mean([getattr(share, name) for share in shares], axis=0) for name in Share._fields))
-
-
-def interval(share: Share, *, seed: int, resamples: int = 2000) -> metrics.Interval:
-    """The share with its 95 % interval over people."""
-    kept = share.total > 0
-    return metrics.bootstrap_interval(
-        share.covered[kept], share.total[kept], statistic=ratio, seed=seed, resamples=resamples
-    )
-
-
-def difference(share: Share, other: Share, *, seed: int, resamples: int = 2000) -> metrics.Interval:
-    """Share minus the other, of the same people, with its 95 % interval over them."""
-    arrays = (share.covered, share.total, other.covered, other.total)
-    kept = (share.total > 0) | (other.total > 0)
-    return metrics.bootstrap_interval(
-        *(a[kept] for a in arrays), statistic=lambda a, b, c, d: ratio(a, b) - ratio(c, d), seed=seed,
-        resamples=resamples,
-    )  # fmt: skip
-
-
-def record(share: Share, *, seed: int, **names) -> dict:
-    """A row of a table: the names, then estimate, low and high of the share."""
-    return names | interval(share, seed=seed)._asdict()
-
-
-def claim(text: str, test: str, interval_: metrics.Interval, *, border: float) -> dict:
-    """A row of the claims table: that something lies above the border; effect and interval as distance from it."""
-    moved = metrics.Interval(*(value - border for value in interval_))
-    test = f"{test}, distance from {border:g}" if border else test
-    return verdicts.claim(text, test, moved)
-
-
-def claim_covers(share: Share, of: str, *, size: int, goal: float, seed: int) -> dict:
-    """That a basis of `size` covers the goal."""
-    text, test = f"{size} cover {100 * goal:g} % ({of})", f"coverage at K {size}"
-    return claim(text, test, interval(share, seed=seed), border=goal)
-
-
-def claim_beats(share: Share, other: Share, of: str, *, size: int, seed: int) -> dict:
-    """That a chosen basis covers more than a random one."""
-    text, test = f"a chosen basis covers more than a random one ({of})", f"coverage at K {size}, difference"
-    return claim(text, test, difference(share, other, seed=seed), border=0.0)
-
-
-def draw_coverage(frame: pd.DataFrame, ax: Axes, *, goal: float, title: str) -> Axes:
-    """Coverage over K, a line for each way; "everything" is one level. Columns: way, K, estimate, low, high."""
-    for way, part in frame.groupby("way", sort=False):
-        if way == "everything":
-            ax.axhline(part["estimate"].iloc[0], color="grey", label=way)
-            continue
-        bars = np.clip([part["estimate"] - part["low"], part["high"] - part["estimate"]], 0, None)
-        ax.errorbar(part["K"], part["estimate"], yerr=bars, label=way, capsize=2, marker=".")
-    ax.axhline(goal, color="black", linestyle=":", label=f"{100 * goal:g} %")
-    ax.set(title=title, xlabel="K (categories in the basis)", ylabel="coverage (share)")
-    ax.legend(frameon=False, fontsize=8)
-    return ax
-
-
-def ratio(covered: np.ndarray, total: np.ndarray) -> float:
-    """Sum over sum; Undefined where there is nothing to share."""
-    if np.sum(total) == 0:
-        raise metrics.Undefined("nothing to cover: no mention, pair or variance")
-    return float(np.sum(covered) / np.sum(total))

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from prefcore.methods.canonical_basis.coverage import check_size, random_bases
-from prefcore.methods.canonical_basis.people import Share, average
+from prefcore.methods.canonical_basis.shares import Share, average
 
 
 class Moments(NamedTuple):

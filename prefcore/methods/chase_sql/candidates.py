@@ -37,8 +37,8 @@ class Question(NamedTuple):
     evidence: str = ""
 
 
-class Problem(NamedTuple):
-    """Something that cannot be used, and why; `system` is empty where it is the whole question."""
+class Unusable(NamedTuple):
+    """What cannot be used, and why: a row, a question or a candidate; `system` is empty where it is no candidate."""
 
     id: str
     db_id: str
@@ -47,8 +47,8 @@ class Problem(NamedTuple):
     detail: str
 
 
-def read(source: str) -> tuple[list[Question], list[Problem]]:
-    """(questions, problems): a row that cannot be read is a problem, and the rest goes on.
+def read(source: str) -> tuple[list[Question], list[Unusable]]:
+    """(questions, unusable rows): a row that cannot be read is put aside, and the rest goes on.
 
     A question without candidates is among the questions. DataError where there is no question at all.
     """
@@ -59,7 +59,7 @@ def read(source: str) -> tuple[list[Question], list[Problem]]:
             raise DataError(f"{source}: this folder holds neither {FILES[0]} nor dev.json")
         path = listed or path / "dev.json"
     predictions = _predictions(path.parent / "predictions") if path.name == "dev.json" else {}
-    questions, problems, seen = [], [], set()
+    questions, unusable, seen = [], [], set()
     for number, row in enumerate(rows(str(path))):
         try:
             if isinstance(row, DataError):
@@ -69,14 +69,14 @@ def read(source: str) -> tuple[list[Question], list[Problem]]:
                 raise fault(row, "question_id", f"{short(question.id)} stands twice; number the questions")
             seen.add((question.db_id, question.id))
             questions.append(question)
-        except DataError as problem:
-            problems.append(Problem(f"row {number + 1}", "", "", "unreadable row", str(problem)))
+        except DataError as error:
+            unusable.append(Unusable(f"row {number + 1}", "", "", "unreadable row", str(error)))
     if not questions:
-        raise DataError(f"{path}: no question that can be read{f' ({problems[0].detail})' if problems else ''}")
-    for name, told in predictions.items():
-        if len(told) != number + 1:
-            raise DataError(f"{path.parent / 'predictions'}: {name} has {len(told)} queries for {number + 1} questions")
-    return questions, problems
+        raise DataError(f"{path}: no question that can be read{f' ({unusable[0].detail})' if unusable else ''}")
+    for name, sqls in predictions.items():
+        if len(sqls) != number + 1:
+            raise DataError(f"{path.parent / 'predictions'}: {name} has {len(sqls)} queries for {number + 1} questions")
+    return questions, unusable
 
 
 def find_databases(source: str, databases: str = "") -> Path:
@@ -103,7 +103,7 @@ def database_path(databases: str | Path, db_id: str) -> Path:
 def _question(row: Row, number: int, predictions: Mapping[str, Sequence[str]]) -> Question:
     values = row.values
     gold = next((name for name in ("gold", "query", "SQL") if values.get(name)), "gold")
-    told = [read_text(row, name) for name in ("db_id", "question", gold)]
+    texts = [read_text(row, name) for name in ("db_id", "question", gold)]
     id = values.get("question_id", number)
     if isinstance(id, bool) or not isinstance(id, int | str):
         raise fault(row, "question_id", f"{short(id)} is neither a number nor a text")
@@ -115,7 +115,7 @@ def _question(row: Row, number: int, predictions: Mapping[str, Sequence[str]]) -
     evidence = values.get("evidence") or ""
     if not isinstance(evidence, str):
         raise fault(row, "evidence", f"{short(evidence)} is no text")
-    return Question(str(id), *told, tuple(proposed), evidence)
+    return Question(str(id), *texts, tuple(proposed), evidence)
 
 
 def _candidate(row: Row, item) -> Candidate:
@@ -134,10 +134,10 @@ def _predictions(folder: Path) -> dict[str, list[str]]:
         if path.suffix in (".sql", ".txt"):
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         elif path.suffix == ".json":
-            told = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(told, dict) or not all(str(i) in told for i in range(len(told))):
+            by_number = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(by_number, dict) or not all(str(i) in by_number for i in range(len(by_number))):
                 raise DataError(f"{path}: is no object of queries by the number of the question, from 0")
-            lines = [str(told[str(i)]) for i in range(len(told))]
+            lines = [str(by_number[str(i)]) for i in range(len(by_number))]
         else:
             continue
         found[path.stem] = [line.split("\t")[0].strip() for line in lines]  # what follows a tab is the database's name

@@ -162,12 +162,12 @@ def execute(connection: sqlite3.Connection, sql: str, *, steps: int = STEPS, sec
 
 def _name(error: Exception) -> str:
     """Which of ERRORS an exception of Python's sqlite3 is."""
-    code, said = getattr(error, "sqlite_errorname", ""), str(error)
-    if "one statement at a time" in said:
+    code, message = getattr(error, "sqlite_errorname", ""), str(error)
+    if "one statement at a time" in message:
         return "several statements"
-    if code == "SQLITE_AUTH" or "not authorized" in said or "prohibited" in said or "readonly" in said:
+    if code == "SQLITE_AUTH" or "not authorized" in message or "prohibited" in message or "readonly" in message:
         return "forbidden"
-    if isinstance(error, MemoryError) or code in ("SQLITE_TOOBIG", "SQLITE_NOMEM") or "too large" in said:
+    if isinstance(error, MemoryError) or code in ("SQLITE_TOOBIG", "SQLITE_NOMEM") or "too large" in message:
         return "too large"
     if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR")):
         return "unreadable"
@@ -204,12 +204,12 @@ def show(result: Result, *, rows: int = 3, width: int = 40) -> str:
     """A result in one short text: how many rows, then the first ones, long cells cut; an error in words."""
     if result.error:
         return f"error: {result.error} ({_cut(result.detail, 2 * width)})"
-    shown = "; ".join(" | ".join(_cut(_told(cell), width) for cell in row) for row in result.rows[:rows])
+    first = "; ".join(" | ".join(_cut(_cell_text(cell), width) for cell in row) for row in result.rows[:rows])
     more = "; ..." if len(result.rows) > rows else ""
-    return f"{len(result.rows)} row{'s' * (len(result.rows) != 1)}: {shown or 'none'}{more}"
+    return f"{len(result.rows)} row{'s' * (len(result.rows) != 1)}: {first or 'none'}{more}"
 
 
-def _told(cell) -> str:
+def _cell_text(cell) -> str:
     if isinstance(cell, float) and math.isfinite(cell):
         return f"{cell:.6g}"
     return "NULL" if cell is None else " ".join(str(cell).split())
@@ -227,8 +227,8 @@ def tables(path: str | Path) -> dict[str, tuple[Column, ...]]:
     with closing(_connect(path)) as connection:
         found = connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY rowid")
         names = [name for (name,) in found.fetchall() if not name.lower().startswith("sqlite_")]
-        told = {name: connection.execute("SELECT * FROM pragma_table_info(?)", (name,)).fetchall() for name in names}
-    return {name: tuple(Column(row[1], row[2], row[5]) for row in rows) for name, rows in told.items()}
+        info = {name: connection.execute("SELECT * FROM pragma_table_info(?)", (name,)).fetchall() for name in names}
+    return {name: tuple(Column(row[1], row[2], row[5]) for row in rows) for name, rows in info.items()}
 
 
 def foreign_keys(path: str | Path) -> list[tuple[str, str, str, str]]:

@@ -15,9 +15,9 @@ from sklearn.linear_model import LogisticRegression
 
 from prefcore.methods.chase_sql import values
 from prefcore.methods.chase_sql.generators import Problem
-from prefcore.methods.chase_sql.world import forms as sql_forms
-from prefcore.methods.chase_sql.world import words as sql_words
+from prefcore.methods.chase_sql.world import forms
 from prefcore.methods.chase_sql.world.forms import Condition, Query, Slots
+from prefcore.methods.chase_sql.world.words import HOW, spell
 
 PER_SHAPE = 3  # queries of a shape (and of its AVG, MAX ...) that are looked at as a whole, the best by their parts
 COLUMNS = 3  # columns of a table that may fill a slot, of each kind
@@ -31,14 +31,14 @@ class Options(NamedTuple):
     parts: np.ndarray
 
 
-class Taught(NamedTuple):
-    """What questions of training databases teach: shapes(question) and operators(words) -> {name: probability}."""
+class Classifiers(NamedTuple):
+    """Fitted on questions of training databases: shapes(question) and operators(words) -> {name: probability}."""
 
     shapes: Callable
     operators: Callable
 
 
-def teach(questions: Sequence[str], shapes: Sequence[str], golds: Sequence[str]) -> Taught:
+def fit_classifiers(questions: Sequence[str], shapes: Sequence[str], golds: Sequence[str]) -> Classifiers:
     """Two classifiers of words and pairs of words: the shape of a question; what a number is compared by."""
     windows, operators = [], []
     for question, gold in zip(questions, golds, strict=True):
@@ -46,7 +46,7 @@ def teach(questions: Sequence[str], shapes: Sequence[str], golds: Sequence[str])
         for number, before in _numbers(question):
             windows.append(before)
             operators.append(compared.get(number, ""))
-    return Taught(_classify(questions, shapes), _classify(windows, operators))
+    return Classifiers(_classify(questions, shapes), _classify(windows, operators))
 
 
 def _outer(gold: str) -> str:
@@ -63,20 +63,20 @@ def _classify(texts: Sequence[str], labels: Sequence[str]) -> Callable:
 # --- what there is to choose from ----------------------------------------------------------------------------------
 
 
-def list_options(problem: Problem, taught: Taught, embed: Callable) -> Options:
+def list_options(problem: Problem, classifiers: Classifiers, embed: Callable) -> Options:
     """The PER_SHAPE best queries of each shape, by the mean fit of their parts less what they leave unused."""
     columns = [c for part in problem.schema.tables.values() for c in part]
     spans = [*values.keywords(problem.question), problem.question]
-    names = [sql_words.spell(c.name) for c in columns] + [sql_words.spell(t) for t in problem.schema.tables]
+    names = [spell(c.name) for c in columns] + [spell(t) for t in problem.schema.tables]
     vectors = embed([*spans, *names])
     nearest = (vectors[len(spans) :] @ vectors[: len(spans)].T).max(axis=1)
     fit = dict(zip([*columns, *problem.schema.tables], map(float, nearest), strict=True))
-    readings, hows = read_numbers(problem.question, taught), read_hows(problem.question, embed)
+    readings, hows = read_numbers(problem.question, classifiers), read_hows(problem.question, embed)
     slots = {table: _slots(problem, table, fit, readings) for table in problem.schema.tables}
     counts = [int(n) for n, ways in readings.items() if "" in ways and n == int(n) and 0 < n <= 100] or [1]
-    found = list(sql_forms.enumerate_queries(problem.schema, slots, counts))
-    said = taught.shapes(problem.question)
-    likely = {shape: float(np.log(said.get(shape, 0.0) + 1e-3)) for shape in sql_forms.FAMILY}
+    found = list(forms.enumerate_queries(problem.schema, slots, counts))
+    chances = classifiers.shapes(problem.question)
+    likely = {shape: float(np.log(chances.get(shape, 0.0) + 1e-3)) for shape in forms.FAMILY}
     parts = [[*_parts(query, fit, readings, hows, problem.values[:1]), likely[query.shape]] for query in found]
     parts = np.array(parts).reshape(len(found), len(PARTS))
     rough = parts @ ROUGH
@@ -89,12 +89,12 @@ def list_options(problem: Problem, taught: Taught, embed: Callable) -> Options:
     return Options([found[i] for i in chosen], parts[chosen])
 
 
-def read_numbers(question: str, taught: Taught) -> dict[float, dict[str, float]]:
+def read_numbers(question: str, classifiers: Classifiers) -> dict[float, dict[str, float]]:
     """Numbers of the question, each with its OPERATORS likeliest comparisons and their probability; "" is a count."""
     found = {}
     for number, before in _numbers(question):
-        said = taught.operators(before)
-        found[number] = dict(sorted(said.items(), key=lambda item: -item[1])[:OPERATORS])
+        chances = classifiers.operators(before)
+        found[number] = dict(sorted(chances.items(), key=lambda item: -item[1])[:OPERATORS])
     return found
 
 
@@ -107,11 +107,11 @@ def _numbers(question: str) -> list[tuple[float, str]]:
 def read_hows(question: str, embed: Callable) -> dict[str, float]:
     """How near the nearest single word of the question is to each of AVG, MAX, MIN, SUM, DESC, ASC, > and <."""
     words = list(dict.fromkeys(re.findall(r"[a-z]+", question.lower())))
-    said = [(how, word) for how, ways in sql_words.HOW.items() for word in ways]
-    vectors = embed([*words, *(word for _, word in said)])
+    meant = [(how, word) for how, ways in HOW.items() for word in ways]
+    vectors = embed([*words, *(word for _, word in meant)])
     cosine = (vectors[len(words) :] @ vectors[: len(words)].T).max(axis=1)
     best: dict[str, float] = {}
-    for (how, _), found in zip(said, cosine, strict=True):
+    for (how, _), found in zip(meant, cosine, strict=True):
         best[how] = max(best.get(how, -1.0), float(found))
     return best
 
@@ -119,14 +119,14 @@ def read_hows(question: str, embed: Callable) -> dict[str, float]:
 def _slots(problem: Problem, table: str, fit: Mapping, readings: Mapping) -> Slots:
     best = sorted(problem.schema.tables[table], key=lambda c: -fit[c])
     numbers = [c for c in best if c.numeric][:COLUMNS]
-    few = [c for c in best if len(problem.contents.get(c, ())) <= sql_forms.MOST_GROUPS]
+    few = [c for c in best if len(problem.contents.get(c, ())) <= forms.MOST_GROUPS]
     groups = [c for c in few if not c.numeric][:COLUMNS]
     conditions = [c for c in problem.values if c.column.table == table][:3]
     conditions += [Condition(c, name, n) for n, ways in readings.items() for name in ways if name for c in numbers]
     return Slots(tuple(best[:COLUMNS]), tuple(numbers), tuple(groups), tuple(conditions))
 
 
-PARTS = ("table", "shown", "number", "how", "column", "operator", "conditions", "left", "unmeant", "linked", "shape")
+PARTS = ("table", "selected", "number", "how", "column", "operator", "conditions", "left", "unmeant", "linked", "shape")
 ROUGH = np.array([1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.0, -0.7, -0.7, 0.0, 0.0])  # before anything is learnt
 
 
@@ -141,7 +141,7 @@ def _parts(query: Query, fit: Mapping, readings: Mapping, hows: Mapping, sure: S
     read += [readings.get(float(query.n), {}).get("", 0.0)] if query.n else []
     left = set(readings) - {c.value for c in conditions} - ({float(query.n)} if query.n else set())
     return [
-        _mean([fit[table] for table in tables]), fit.get(query.shown, 0.5), fit.get(query.number, 0.5),
+        _mean([fit[table] for table in tables]), fit.get(query.selected, 0.5), fit.get(query.number, 0.5),
         hows[query.how] if query.how else 0.5, _mean([fit[c.column] for c in conditions]), _mean(read),
         float(len(conditions)), float(len(left)), float(bool(sure) and sure[0] not in conditions),
         float(query.link is not None),

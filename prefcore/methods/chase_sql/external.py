@@ -1,19 +1,19 @@
-"""Candidates of real systems: a selector trained on some databases chooses on others, held against votes.
+"""Candidates of other systems: a selector trained on some databases chooses on others, held against votes.
 
 No database is on two sides: what is learnt, the strength of a ridge and the best single system included, comes from the
-training databases alone.
+training databases alone. Frames of answers are as `results` describes them, with the held-out part as column fold.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from prefcore.lab import verdicts
-from prefcore.methods.chase_sql import candidates, features, linear, selector, votes
-from prefcore.methods.chase_sql.candidates import Problem
-from prefcore.methods.chase_sql.votes import Poll
-from prefcore.scoring import metrics
+from prefcore.methods.chase_sql import baselines, candidates, execution, features, linear_judge, results, selector
+from prefcore.methods.chase_sql.candidates import Question, Unusable
+from prefcore.methods.chase_sql.execution import Executed, Pool, mixed, subset
 
 MAJORITY, SINGLE, MAIN = "majority vote", "best single system", "selector"
 BLOCKS = {  # arm -> what its linear judge sees; MAIN is the claim under test, the others are ablations
@@ -21,21 +21,32 @@ BLOCKS = {  # arm -> what its linear judge sees; MAIN is the claim under test, t
     "selector that sees votes": ("content", "votes"),
     "selector that sees votes by system": ("content", "votes", "systems"),
 }
-Teach = Callable[[Poll, Sequence], selector.Judge]  # (training poll, test ballots) -> a judge of the test ballots
+Teach = Callable[[Executed, Sequence[Pool]], selector.Judge]  # (training side, test pools) -> a judge of the test pools
 
 
-def open_poll(source: str, databases: str = "") -> Poll:
-    """The questions of `source` with their candidates run; rows that cannot be used are among the problems.
+class Source(NamedTuple):
+    """Questions with candidates as a file or folder holds them, the folder of their databases, and unusable rows."""
 
-    ValueError where nothing is left.
-    """
-    questions, unreadable = candidates.read(source)
-    poll = votes.poll(questions, candidates.find_databases(source, databases))
-    problems = unreadable + poll.problems
-    if not poll.ballots:
-        first = problems[0]
-        raise ValueError(f"{source}: no question is left of {len(questions)}; the first: {first.what} ({first.detail})")
-    return poll._replace(problems=problems)
+    name: str
+    questions: list[Question]
+    databases: Path
+    unusable: list[Unusable]
+
+
+def open_source(name: str, databases: str = "") -> Source:
+    """The questions of a file or folder; nothing is run yet. DataError without a question or a folder of databases."""
+    questions, unusable = candidates.read(name)
+    return Source(name, questions, candidates.find_databases(name, databases), unusable)
+
+
+def run(source: Source) -> Executed:
+    """The questions of `source` with their candidates run. ValueError where no question is left."""
+    executed = execution.run(source.questions, source.databases)
+    unusable = source.unusable + executed.unusable
+    if not executed.pools:
+        raise ValueError(f"{source.name}: no question is left of {len(source.questions)}; "
+                         f"the first: {unusable[0].what} ({unusable[0].detail})")  # fmt: skip
+    return executed._replace(unusable=unusable)
 
 
 def folds(db_ids: Sequence[str], parts: int) -> np.ndarray:
@@ -51,208 +62,129 @@ def folds(db_ids: Sequence[str], parts: int) -> np.ndarray:
 
 
 def cross_validate(
-    poll: Poll, embed: features.Embed, *, parts: int, per_question: int, seed: int,
+    executed: Executed,
+    embed: features.Embed,
+    *,
+    parts: int,
+    per_question: int,
+    seed: int,
     others: Mapping[str, Teach] | None = None,
 ) -> pd.DataFrame:
     """`evaluate` on each fold with the rest as training data: one row for each arm and question."""
-    where = folds([ballot.db_id for ballot in poll.ballots], parts)
-    content = features.describe(poll.ballots, embed)
+    where = folds([pool.db_id for pool in executed.pools], parts)
+    content = features.describe_content(executed.pools, embed)
     frames = []
     for fold in range(where.max() + 1):
-        sides = [(_subset(poll, where == fold if test else where != fold),
-                  _rows(content, where == fold if test else where != fold)) for test in (False, True)]  # fmt: skip
+        sides = [(subset(executed, inside), features.subset(content, inside))
+                 for inside in (where != fold, where == fold)]  # fmt: skip
         frames.append(evaluate(*sides, per_question=per_question, seed=seed, others=others).assign(fold=fold))
     return pd.concat(frames, ignore_index=True)
 
 
 def transfer(
-    train: Poll, test: Poll, embed: features.Embed, *, per_question: int, seed: int,
+    train: Executed,
+    test: Executed,
+    embed: features.Embed,
+    *,
+    per_question: int,
+    seed: int,
     others: Mapping[str, Teach] | None = None,
 ) -> pd.DataFrame:
     """A selector of all of `train` on those questions of `test` that are `apart` from it."""
-    sides = [(poll, features.describe(poll.ballots, embed)) for poll in (train, apart(test, train))]
+    sides = [(part, features.describe_content(part.pools, embed)) for part in (train, apart(test, train))]
     return evaluate(*sides, per_question=per_question, seed=seed, others=others).assign(fold=0)
 
 
-def apart(test: Poll, train: Poll) -> Poll:
-    """`test` without the questions on databases of `train`, which are among its problems. ValueError if none is left.
+def apart(test: Executed, train: Executed) -> Executed:
+    """`test` without the questions on databases of `train`, which are unusable there. ValueError if none is left.
 
     A database is known by its name and, where that differs, by its schema.
     """
-    names = {ballot.db_id for ballot in train.ballots}
-    schemas = {_schema(ballot) for ballot in train.ballots}
-    seen = np.array([ballot.db_id in names or _schema(ballot) in schemas for ballot in test.ballots])
+    names = {pool.db_id for pool in train.pools}
+    schemas = {_schema(pool) for pool in train.pools}
+    seen = np.array([pool.db_id in names or _schema(pool) in schemas for pool in test.pools])
     if seen.all():
         raise ValueError("all questions of the evaluation are on databases that the selector was trained on")
-    told = [Problem(test.ballots[i].id, test.ballots[i].db_id, "", "a database of the training side", "")
+    left = [Unusable(test.pools[i].id, test.pools[i].db_id, "", "a database of the training side", "")
             for i in np.flatnonzero(seen)]  # fmt: skip
-    return _subset(test, ~seen)._replace(problems=test.problems + told)
+    return subset(test, ~seen)._replace(unusable=test.unusable + left)
 
 
-def _schema(ballot) -> tuple:
-    return tuple((table.lower(), tuple(c.name.lower() for c in columns)) for table, columns in ballot.tables.items())
+def _schema(pool: Pool) -> tuple:
+    return tuple((table.lower(), tuple(c.name.lower() for c in columns)) for table, columns in pool.tables.items())
 
 
 def evaluate(
-    train, test, *, per_question: int, seed: int, others: Mapping[str, Teach] | None = None
-) -> pd.DataFrame:
-    """Every arm's choice on the test poll. train, test: (poll, the content block of its ballots).
-
-    Columns: arm, id, db_id, mixed, right (0 or 1; a share for chance), pairwise (share of right verdicts on a right and
-    a wrong candidate; NaN for arms without a judge), agreed and asked (pairs with one verdict in both orders).
-    """
-    (learnt, numbers), (poll, shown) = train, test
-    ballots, correct = poll.ballots, poll.correct
-    single = votes.best_system(learnt.ballots, learnt.correct)
-    systems = sorted({system for ballot in learnt.ballots for system in ballot.systems})
-    known = {system for ballot in ballots for system in ballot.systems}
-    both = list(zip(ballots, correct, strict=True))
+    train: tuple[Executed, features.Block], test: tuple[Executed, features.Block], *, per_question: int, seed: int,
+    others: Mapping[str, Teach] | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """The frame of every arm's answers on the test side. train, test: candidates with their content block."""
+    (learnt, learnt_content), (tested, tested_content) = train, test
+    single = baselines.best_system(learnt.pools, learnt.correct)
+    systems = sorted({system for pool in learnt.pools for system in pool.systems})
+    known = {system for pool in tested.pools for system in pool.systems}
+    both = list(zip(tested.pools, tested.correct, strict=True))
     rights = {
-        MAJORITY: [truth[votes.majority(ballot)] for ballot, truth in both],
-        "majority, its shortest": [truth[votes.shortest_of_majority(ballot)] for ballot, truth in both],
-        "chance": [truth.mean() for truth in correct],
-        "oracle": [truth.any() for truth in correct],
-        "lower bound": [truth.all() for truth in correct],
+        MAJORITY: [truth[baselines.majority(pool)] for pool, truth in both],
+        "majority, its shortest": [truth[baselines.shortest_of_majority(pool)] for pool, truth in both],
+        "chance": [truth.mean() for truth in tested.correct],
+        "oracle": [truth.any() for truth in tested.correct],
+        "lower bound": [truth.all() for truth in tested.correct],
     }
     if single in known:
-        at = [votes.of_system(ballot, single) for ballot in ballots]
-        rights[SINGLE] = [i is not None and truth[i] for i, truth in zip(at, correct, strict=True)]
-    frames = [_frame(arm, poll, right) for arm, right in rights.items()]
-    pairs = selector.training_pairs(learnt.ballots, learnt.correct, seed=seed, per_question=per_question)
+        at = [baselines.of_system(pool, single) for pool in tested.pools]
+        rights[SINGLE] = [i is not None and truth[i] for i, truth in zip(at, tested.correct, strict=True)]
+    frames = [results.answers(arm, tested, right, name=_name) for arm, right in rights.items()]
+    pairs = selector.training_pairs(learnt.pools, learnt.correct, seed=seed, per_question=per_question)
     for arm, blocks in BLOCKS.items():
         if "systems" in blocks and not known & set(systems):
             continue
-        told, asked = (_numbers(blocks, side, table, systems) for side, table in ((learnt, numbers), (poll, shown)))
-        model = linear.fit(*told, *pairs, [ballot.db_id for ballot in learnt.ballots])
-        frames.append(_judged(arm, poll, linear.judge(model, asked[0])))
+        here, there = (_features(blocks, side, content, systems)
+                       for side, content in ((learnt, learnt_content), (tested, tested_content)))  # fmt: skip
+        model = linear_judge.fit(*here, *pairs, [pool.db_id for pool in learnt.pools])
+        frames.append(_judged(arm, tested, linear_judge.judge(model, there.tables)))
     for arm, teach in (others or {}).items():
-        frames.append(_judged(arm, poll, teach(learnt, ballots), selector.by_cluster))
+        frames.append(_judged(arm, tested, teach(learnt, tested.pools), selector.by_cluster))
     return pd.concat(frames, ignore_index=True)
 
 
-def fit_all(poll: Poll, embed: features.Embed, *, per_question: int, seed: int) -> linear.Linear:
-    """The main arm's judge of all questions, to be kept and used on databases of its own."""
-    pairs = selector.training_pairs(poll.ballots, poll.correct, seed=seed, per_question=per_question)
-    return linear.fit(*features.describe(poll.ballots, embed), *pairs, [ballot.db_id for ballot in poll.ballots])
+def _name(pool: Pool) -> str:
+    return f"{pool.db_id}/{pool.id}"
 
 
-def _numbers(blocks: Sequence[str], poll: Poll, content, systems: Sequence[str]):
-    made = {"votes": features.describe_votes, "systems": lambda ballots: features.describe_systems(ballots, systems)}
-    return features.join(*(content if block == "content" else made[block](poll.ballots) for block in blocks))
+def _features(names: Sequence[str], executed: Executed, content: features.Block, systems: Sequence[str]):
+    blocks = {"content": content, "votes": features.describe_votes(executed.pools),
+              "systems": features.describe_systems(executed.pools, systems)}  # fmt: skip
+    return features.join(*(blocks[name] for name in names))
 
 
-def _judged(arm: str, poll: Poll, judge: selector.Judge, speakers: selector.Speakers = selector.by_text):
+def _judged(
+    arm: str, executed: Executed, judge: selector.Judge,
+    representatives: selector.Representatives = selector.by_text,
+) -> pd.DataFrame:  # fmt: skip
     """The tournament where it matters: on the mixed questions. On the others every choice is equally right."""
-    inside = np.array([votes.mixed(truth) for truth in poll.correct])
-    part = _subset(poll, inside)
-    asks = selector.asks_of(part.ballots, speakers)
+    inside = np.array([mixed(truth) for truth in executed.correct])
+    part = subset(executed, inside)
+    pairs = selector.comparisons(part.pools, representatives)
     at = np.flatnonzero(inside).tolist()
-    said = judge([ask._replace(ballot=at[ask.ballot]) for ask in asks]) if asks else ()
-    kept = dict(zip(asks, said, strict=True))
+    verdicts = judge([pair._replace(pool=at[pair.pool]) for pair in pairs]) if pairs else ()
+    kept = dict(zip(pairs, verdicts, strict=True))
 
-    def again(asked):
-        return np.array([kept[ask] for ask in asked])
+    def again(wanted):
+        return np.array([kept[pair] for pair in wanted])
 
-    chosen = iter(selector.select(part.ballots, again, speakers))
-    rates = iter(selector.pairwise(part.ballots, part.correct, again, speakers))
+    chosen = iter(selector.select(part.pools, again, representatives))
+    rates = iter(selector.pairwise_accuracy(part.pools, part.correct, again, representatives))
     rows = []
-    for truth, matters in zip(poll.correct, inside, strict=True):
+    for truth, matters in zip(executed.correct, inside, strict=True):
         choice = next(chosen) if matters else selector.Choice(0, truth, 0, 0)
         rows.append((truth[choice.index], next(rates) if matters else np.nan, choice.agreed, choice.asked))
     right, pairwise, agreed, asked = zip(*rows, strict=True)
-    return _frame(arm, poll, right).assign(pairwise=pairwise, agreed=agreed, asked=asked)
-
-
-def _frame(arm: str, poll: Poll, right: Sequence) -> pd.DataFrame:
-    both = zip(poll.ballots, poll.correct, strict=True)
-    rows = [(arm, f"{ballot.db_id}/{ballot.id}", ballot.db_id, votes.mixed(truth)) for ballot, truth in both]
-    frame = pd.DataFrame(rows, columns=["arm", "id", "db_id", "mixed"])
-    return frame.assign(right=np.asarray(right, dtype=float), pairwise=np.nan, agreed=0, asked=0)
-
-
-def _subset(poll: Poll, inside: np.ndarray) -> Poll:
-    at = np.flatnonzero(inside)
-    return Poll([poll.ballots[i] for i in at], [poll.correct[i] for i in at], [])
-
-
-def _rows(content, inside: np.ndarray):
-    tables, names = content
-    return [tables[i] for i in np.flatnonzero(inside)], names
-
-
-# --- what the rows say ----------------------------------------------------------------------------------------------
-
-
-def values(scores: pd.DataFrame, arm: str, *, only_mixed: bool) -> pd.Series:
-    """One arm's `right` by question."""
-    part = scores[(scores["arm"] == arm) & (scores["mixed"] | (not only_mixed))]
-    return part.set_index("id")["right"].sort_index()
-
-
-def table(scores: pd.DataFrame, *, seed: int) -> pd.DataFrame:
-    """Every arm: share right with its 95 % interval over questions, on all and on the mixed ones; pairwise accuracy
-    (mean over mixed questions); share of pairs with one verdict in both orders."""
-    rows = []
-    for arm, part in scores.groupby("arm", sort=False):
-        row = {"arm": arm, "questions": len(part), "mixed questions": int(part["mixed"].sum())}
-        for name, only in (("all", False), ("mixed", True)):
-            shares = values(scores, arm, only_mixed=only).to_numpy()
-            row |= {f"{name}{end}": v for end, v in zip(("", " low", " high"), _interval(shares, seed), strict=True)}
-        judged = part["pairwise"].notna()
-        row["pairwise"] = part.loc[judged, "pairwise"].mean() if judged.any() else np.nan
-        row["same in both orders"] = part["agreed"].sum() / part["asked"].sum() if part["asked"].sum() else np.nan
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def by_database(scores: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
-    """Share right on the mixed questions of each database, an arm a column, and how many such questions there are."""
-    part = scores[scores["mixed"] & scores["arm"].isin(arms)]
-    wide = part.pivot_table(index="db_id", columns="arm", values="right", sort=False)[list(arms)]
-    return wide.assign(questions=part[part["arm"] == arms[0]].groupby("db_id").size()).sort_index()
-
-
-def claim(scores: pd.DataFrame, text: str, arm: str, other: str, *, only_mixed: bool, seed: int) -> dict:
-    """A row of the claims table: `arm` against `other`, paired by question."""
-    first, second = (values(scores, name, only_mixed=only_mixed) for name in (arm, other))
-    test = f"share right of {arm} minus {other}, {len(first)} {'mixed ' if only_mixed else ''}questions"
-    return verdicts.paired(text, test, first, second.loc[first.index], seed=seed)
-
-
-def claims(scores: pd.DataFrame, *, seed: int) -> list[dict]:
-    """The rows of the claims table: the selector, and the ablation that sees votes, against the two baselines."""
-    arms = {
-        MAIN: "a selector trained on other databases beats",
-        "selector that sees votes": "a selector that is also told the vote counts beats",
-    }
-    there = [other for other in (MAJORITY, SINGLE) if other in set(scores["arm"])]
-    return [claim(scores, f"{text} {other}", arm, other, only_mixed=only, seed=seed)
-            for arm, text in arms.items() for other in there for only in (True, False)]  # fmt: skip
-
-
-def as_metrics(scores: pd.DataFrame, polls: Mapping[str, Poll]) -> dict:
-    """What only own data have, as nested plain numbers: the databases, and the problems of each poll by its name."""
-    told = {name: problem_counts(poll) for name, poll in polls.items()}
-    return {
-        "by_database": by_database(scores, compared(scores)).to_dict("index"),
-        "problems": {name: dict(zip(t["what"], t["count"].tolist(), strict=True)) for name, t in told.items()},
-    }
+    frame = results.answers(arm, executed, right, name=_name)
+    return frame.assign(pairwise=pairwise, agreed=agreed, asked=asked)
 
 
 def compared(scores: pd.DataFrame) -> list[str]:
     """The arms that a reader compares, of those that are there: two baselines, then all selectors."""
     there = list(dict.fromkeys(scores["arm"]))
     return [arm for arm in (MAJORITY, SINGLE) if arm in there] + [arm for arm in there if "selector" in arm]
-
-
-def problem_counts(poll: Poll) -> pd.DataFrame:
-    """What could not be used, how often, and the first of each kind."""
-    frame = pd.DataFrame(poll.problems, columns=["id", "db_id", "system", "what", "detail"])
-    kinds = frame.groupby("what", sort=True).agg(count=("what", "size"), first=("detail", "first"))
-    return kinds.reset_index()
-
-
-def _interval(shares: np.ndarray, seed: int):
-    if len(shares) < 2:
-        return (float(shares.mean()) if len(shares) else np.nan, np.nan, np.nan)
-    return metrics.bootstrap_interval(shares, seed=seed)

@@ -1,24 +1,30 @@
-"""The control selector: a linear judge of two candidates by what question, query and result have to do with each other.
+"""Features of a candidate for the linear judge: what question, query and result have to do with each other. Blocks:
 
-A candidate's numbers say how well it fits the question; the verdict is a logistic function of the difference of two
-candidates, without an intercept, so that the order in which they are shown says nothing. Blocks of numbers:
-
-    content     the question and the query in MiniLM's embedding, words that they share, operations of the query against
-                cues in the question, and the shape of the result: what CHASE-SQL's selector could see too
-    votes       how many other candidates have the same result (an ablation: the paper's selector does not see it)
-    systems     which systems have this result (an ablation that presumes the same systems at test time)
+content     the question and the query in MiniLM's embedding, words that they share, operations of the query against
+            cues in the question, and the shape of the result: what CHASE-SQL's selector could see too
+votes       how many other candidates have the same result (an ablation: the paper's selector does not see it)
+systems     which systems have this result (an ablation that presumes the same systems at test time)
 """
 
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from prefcore.methods.chase_sql.execution import Pool, cluster_sizes
 from prefcore.methods.chase_sql.sketch import Sketch, sketch, spell
-from prefcore.methods.chase_sql.votes import Ballot, sizes
 
 Embed = Callable[[Sequence[str]], np.ndarray]  # texts -> unit vectors [n, H]
+
+
+class Block(NamedTuple):
+    """tables: the features [n, d] of each pool's n candidates; names of the d features."""
+
+    tables: list[np.ndarray]
+    names: list[str]
+
 
 NEGATION = "not|without|never|no|neither|except|excluding|don|doesn|didn|other than|nor|exclude"
 CUES = (  # operation, and cues in the question that call for it
@@ -54,66 +60,68 @@ STOP = frozenset(
 )
 
 
-def describe(ballots: Sequence[Ballot], embed: Embed) -> tuple[list[np.ndarray], list[str]]:
-    """([n, d] of the content block for each ballot's candidates, names of the d numbers)."""
+def describe_content(pools: Sequence[Pool], embed: Embed) -> Block:
+    """The content block."""
     texts: dict[str, int] = {}
-    for ballot in ballots:
-        for text in (_asked(ballot), *_said(ballot)):
+    for pool in pools:
+        for text in (_question(pool), *(text for pair in _query_words(pool) for text in pair)):
             texts.setdefault(text, len(texts))
     vectors = embed(list(texts)) if texts else np.empty((0, 1))
     tables, names = [], []
-    for ballot in ballots:
-        asked = vectors[texts[_asked(ballot)]]
-        rows = [_content(ballot, i) for i in range(len(ballot.sqls))]
-        near = np.array([[float(asked @ vectors[texts[text]]) for text in pair] for pair in _pairs(ballot)])
+    for pool in pools:
+        question = vectors[texts[_question(pool)]]
+        rows = [_content(pool, i) for i in range(len(pool.sqls))]
+        near = np.array([[float(question @ vectors[texts[text]]) for text in pair] for pair in _query_words(pool)])
         names = ["near query", "near selected", *rows[0]]
         tables.append(np.column_stack([near, np.array([list(row.values()) for row in rows], dtype=float)]))
-    return tables, names
+    return Block(tables, names)
 
 
-def describe_votes(ballots: Sequence[Ballot]) -> tuple[list[np.ndarray], list[str]]:
-    """([n, 3] for each ballot: share of the cluster, its logarithm, whether it is the largest; their names)."""
+def describe_votes(pools: Sequence[Pool]) -> Block:
+    """Share of the candidate's cluster, its logarithm, whether it is the largest."""
     out = []
-    for ballot in ballots:
-        share = sizes(ballot.clusters) / len(ballot.sqls)
+    for pool in pools:
+        share = cluster_sizes(pool.clusters) / len(pool.sqls)
         out.append(np.column_stack([share, np.log(share + 0.5 / len(share)), share == share.max()]).astype(float))
-    return out, ["share of votes", "log share of votes", "most votes"]
+    return Block(out, ["share of votes", "log share of votes", "most votes"])
 
 
-def describe_systems(ballots: Sequence[Ballot], systems: Sequence[str]) -> tuple[list[np.ndarray], list[str]]:
-    """([n, s] for each ballot: whether one of the named systems has the candidate's result; their names)."""
+def describe_systems(pools: Sequence[Pool], systems: Sequence[str]) -> Block:
+    """Of each named system whether it has the candidate's result."""
     out = []
-    for ballot in ballots:
-        table = np.zeros((len(ballot.sqls), len(systems)))
+    for pool in pools:
+        table = np.zeros((len(pool.sqls), len(systems)))
         for column, system in enumerate(systems):
-            has = {ballot.clusters[i] for i, name in enumerate(ballot.systems) if name == system}
-            table[:, column] = [cluster in has for cluster in ballot.clusters]
+            has = {pool.clusters[i] for i, name in enumerate(pool.systems) if name == system}
+            table[:, column] = [cluster in has for cluster in pool.clusters]
         out.append(table)
-    return out, [f"voted for by {system}" for system in systems]
+    return Block(out, [f"voted for by {system}" for system in systems])
 
 
-def join(*blocks: tuple[list[np.ndarray], list[str]]) -> tuple[list[np.ndarray], list[str]]:
+def join(*blocks: Block) -> Block:
     """Blocks side by side."""
     tables = [np.column_stack(rows) for rows in zip(*(block for block, _ in blocks), strict=True)]
-    return tables, [name for _, names in blocks for name in names]
+    return Block(tables, [name for _, names in blocks for name in names])
 
 
-def _asked(ballot: Ballot) -> str:
-    return f"{ballot.question} {ballot.evidence}".strip()
+def subset(block: Block, inside: np.ndarray) -> Block:
+    """The block of the pools where `inside` [n] is true."""
+    return Block([block.tables[i] for i in np.flatnonzero(inside)], block.names)
 
 
-def _pairs(ballot: Ballot) -> list[tuple[str, str]]:
-    drawn = [sketch(sql) for sql in ballot.sqls]
+def _question(pool: Pool) -> str:
+    return f"{pool.question} {pool.evidence}".strip()
+
+
+def _query_words(pool: Pool) -> list[tuple[str, str]]:
+    """Of each candidate the whole query in words, and what it returns."""
+    drawn = [sketch(sql) for sql in pool.sqls]
     return [(one.words or "nothing", " and ".join(one.selected) or "nothing") for one in drawn]
 
 
-def _said(ballot: Ballot) -> list[str]:
-    return [text for pair in _pairs(ballot) for text in pair]
-
-
-def _content(ballot: Ballot, i: int) -> dict[str, float]:
-    one, question = sketch(ballot.sqls[i]), _asked(ballot)
-    return _words(one, question) | _selected(one, question) | _operations(one, question) | _shape(ballot, i, one)
+def _content(pool: Pool, i: int) -> dict[str, float]:
+    one, question = sketch(pool.sqls[i]), _question(pool)
+    return _words(one, question) | _selected(one, question) | _operations(one, question) | _shape(pool, i, one)
 
 
 def _stems(text: str) -> set[str]:
@@ -127,8 +135,8 @@ def _stem(word: str) -> str:
 
 def _words(one: Sketch, question: str) -> dict[str, float]:
     """Shares of words and literals that question and query have in common."""
-    asked, low = _stems(question), question.lower()
-    said = _stems(" ".join((one.words, *one.literals)))
+    wanted, low = _stems(question), question.lower()
+    given = _stems(" ".join((one.words, *one.literals)))
     named = _stems(" ".join(one.columns)) | _stems(" ".join(one.tables))
     texts = [text.strip("%").lower() for text in one.literals if text.strip("%")]
     known = [text in low for text in texts]
@@ -136,9 +144,9 @@ def _words(one: Sketch, question: str) -> dict[str, float]:
     names = set(re.findall(r"(?<=\w )[A-Z][\w-]+|'[^']+'|\"[^\"]+\"", question))
     missing = [name for name in names if name.strip("'\"").lower() not in " ".join(texts)]
     return {
-        "question words in query": len(asked & said) / max(len(asked), 1),
-        "query words in question": len(asked & said) / max(len(said), 1),
-        "names in question": len(asked & named) / max(len(named), 1),
+        "question words in query": len(wanted & given) / max(len(wanted), 1),
+        "query words in question": len(wanted & given) / max(len(given), 1),
+        "names in question": len(wanted & named) / max(len(named), 1),
         "strange literals": float(len(known) - sum(known)),
         "numbers left out": float(len(numbers - set(texts))),
         "names left out": float(len(missing)),
@@ -149,8 +157,8 @@ def _selected(one: Sketch, question: str) -> dict[str, float]:
     """Whether what the query returns is what the question names, and in its order."""
     words = [_stem(word) for word in spell(question).split()]
     places = []
-    for said in one.selected:
-        stems = {_stem(word) for word in said.split() if word not in ("of", "number", "distinct")}
+    for column in one.selected:
+        stems = {_stem(word) for word in column.split() if word not in ("of", "number", "distinct")}
         places.append(min((words.index(stem) for stem in stems if stem in words), default=-1))
     found = [place for place in places if place >= 0]
     turned = sum(a > b for k, a in enumerate(found) for b in found[k + 1 :])
@@ -172,19 +180,19 @@ def _operations(one: Sketch, question: str) -> dict[str, float]:
     return out | {f"{name}, how often": float(min(counts.get(name, 0), 3)) for name in ALSO}
 
 
-def _shape(ballot: Ballot, i: int, one: Sketch) -> dict[str, float]:
+def _shape(pool: Pool, i: int, one: Sketch) -> dict[str, float]:
     """Length of the query and form of its result."""
-    result = ballot.results[i]
+    result = pool.results[i]
     rows, width = result.rows, len(result.columns)
-    low = ballot.question.lower()
+    low = pool.question.lower()
     wanted = 1 + len(re.findall(r",|\band\b", re.split(r"\b(?:of|for|whose|who|that|with|where|in|from)\b", low)[0]))
     single = bool(re.search(SINGLE, low))
     cells = [cell for row in rows[:100] for cell in row]
     return {
-        "log length": math.log(1 + len(ballot.sqls[i])),
+        "log length": math.log(1 + len(pool.sqls[i])),
         "tables": float(len(one.tables)),
         "idle tables": float(min(one.idle, 3)),
-        "texts in no cell": float(min(ballot.absent[i], 3)),
+        "texts in no cell": float(min(pool.absent[i], 3)),
         "unreadable": float(not one.readable),
         "columns": float(min(width, 6)),
         "columns off": float(min(abs(width - wanted), 4)),

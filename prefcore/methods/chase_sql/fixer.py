@@ -25,27 +25,30 @@ def needs_repair(result: Result) -> bool:
 
 
 def fix(
-    queries: Sequence[str], run: Callable[[int, str], Result], ask: Callable, show: Callable[[Result], str],
+    queries: Sequence[str],
+    run: Callable[[int, str], Result],
+    rewrite: Callable,
+    show: Callable[[Result], str],
     attempts: int = ATTEMPTS,
 ) -> list[Fixed]:
     """Repair many queries together, in rounds.
 
-    run(i, sql) -> Result on the database of query i. ask(positions, failed SQL, outcomes in words, round) -> [SQL].
+    run(i, sql) -> Result on the database of query i. rewrite(positions, failed SQL, outcomes in words, round) -> [SQL].
     A repair that gives rows ends the search. One that runs where its predecessor failed is kept, and asked to be
     repaired in turn. Where no repair is better than what it repairs, the query stays as it was.
     """
     now = list(queries)
     results = [run(i, text) for i, text in enumerate(now)]
-    asked = [0] * len(now)
+    repairs = [0] * len(now)
     for attempt in range(attempts):
         waiting = [i for i, result in enumerate(results) if needs_repair(result)]
         if not waiting:
             break
-        new = ask(waiting, [now[i] for i in waiting], [show(results[i]) for i in waiting], attempt)
+        new = rewrite(waiting, [now[i] for i in waiting], [show(results[i]) for i in waiting], attempt)
         for i, text in zip(waiting, new, strict=True):
-            asked[i] += 1
+            repairs[i] += 1
             result = run(i, text) if text else None
             better = result and not result.error and (result.rows or results[i].error)
             if better:
                 now[i], results[i] = text, result
-    return [Fixed(text, count) for text, count in zip(now, asked, strict=True)]
+    return [Fixed(text, count) for text, count in zip(now, repairs, strict=True)]

@@ -1,4 +1,4 @@
-"""The selection agent: which pairs a judge is asked about, which it learns from, and what follows from its answers."""
+"""The selection agent: which pairs a judge compares, which it learns from, and what follows from its verdicts."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -6,24 +6,24 @@ from typing import NamedTuple
 import numpy as np
 
 from prefcore.methods.chase_sql import tournament
-from prefcore.methods.chase_sql.votes import FAILED, Ballot, mixed
+from prefcore.methods.chase_sql.execution import FAILED, Pool, mixed
 
 
-class Ask(NamedTuple):
-    """Two candidates of one ballot (its place in the list), in the order in which they are shown."""
+class Comparison(NamedTuple):
+    """Two candidates of one pool (its place in the list), in the order in which they are shown."""
 
-    ballot: int
+    pool: int
     first: int
     second: int
 
 
-Judge = Callable[[Sequence[Ask]], np.ndarray]  # P(the first shown is the right one) [n]
-Speakers = Callable[[Ballot], Sequence[int]]  # for each candidate, which one is asked about in its place
+Judge = Callable[[Sequence[Comparison]], np.ndarray]  # its verdicts: P(the first shown is the right one) [n]
+Representatives = Callable[[Pool], Sequence[int]]  # for each candidate, which one is compared in its place
 
 
 class Choice(NamedTuple):
-    """The chosen candidate of a ballot, everyone's points [n], and of how many pairs (`agreed` of `asked`) the judge
-    said the same in both orders."""
+    """The chosen candidate of a pool, everyone's points [n], and in how many pairs (`agreed` of `asked`) the judge's
+    verdict was the same in both orders."""
 
     index: int
     points: np.ndarray
@@ -31,55 +31,55 @@ class Choice(NamedTuple):
     asked: int
 
 
-def by_text(ballot: Ballot) -> list[int]:
-    """[n] for each candidate the one that speaks for it: the first with the same text of SQL."""
-    return [ballot.sqls.index(sql) for sql in ballot.sqls]
+def by_text(pool: Pool) -> list[int]:
+    """[n] for each candidate its representative: the first with the same text of SQL."""
+    return [pool.sqls.index(sql) for sql in pool.sqls]
 
 
-def by_cluster(ballot: Ballot) -> list[int]:
-    """The same with one speaker for each cluster, its shortest query: far fewer questions for a slow judge.
+def by_cluster(pool: Pool) -> list[int]:
+    """The same with one representative for each cluster, its shortest query: far fewer comparisons for a slow judge.
 
     Departs from the paper: a judge reads the text, so two queries with one result need not have the same verdicts.
     """
-    order = sorted(range(len(ballot.sqls)), key=lambda i: (len(ballot.sqls[i]), ballot.sqls[i], i))
-    speaker = {int(ballot.clusters[i]): i for i in reversed(order)}
-    return [speaker[int(cluster)] for cluster in ballot.clusters]
+    order = sorted(range(len(pool.sqls)), key=lambda i: (len(pool.sqls[i]), pool.sqls[i], i))
+    shortest = {int(pool.clusters[i]): i for i in reversed(order)}
+    return [shortest[int(cluster)] for cluster in pool.clusters]
 
 
-def asks_of(ballots: Sequence[Ballot], speakers: Speakers = by_text) -> list[Ask]:
-    """All ordered pairs that need a verdict: speakers of two clusters, neither of them failed."""
+def comparisons(pools: Sequence[Pool], representatives: Representatives = by_text) -> list[Comparison]:
+    """All ordered pairs that need a verdict: representatives of two clusters, neither of them failed."""
     out = []
-    for b, ballot in enumerate(ballots):
-        firsts = _firsts(ballot, speakers)
-        out += [Ask(b, i, j) for i in firsts for j in firsts if ballot.clusters[i] != ballot.clusters[j]]
+    for k, pool in enumerate(pools):
+        shown = _shown(pool, representatives)
+        out += [Comparison(k, i, j) for i in shown for j in shown if pool.clusters[i] != pool.clusters[j]]
     return out
 
 
-def select(ballots: Sequence[Ballot], judge: Judge, speakers: Speakers = by_text) -> list[Choice]:
-    """The tournament on every ballot; the judge is asked once for all of them."""
-    asks = asks_of(ballots, speakers)
-    said = judge(asks) if asks else np.empty(0)
-    if len(said) != len(asks):
-        raise ValueError(f"the judge gave {len(said)} answers to {len(asks)} pairs")
-    wins = [np.full((len(b.sqls), len(b.sqls)), 0.5) for b in ballots]
-    for ask, p in zip(asks, said, strict=True):
-        wins[ask.ballot][ask.first, ask.second] = p
-    agreed = np.zeros((len(ballots), 2), dtype=int)
-    for ask in asks:
-        if ask.first < ask.second:
-            there, back = wins[ask.ballot][ask.first, ask.second], wins[ask.ballot][ask.second, ask.first]
-            agreed[ask.ballot] += (there > 0.5) == (back < 0.5), 1
+def select(pools: Sequence[Pool], judge: Judge, representatives: Representatives = by_text) -> list[Choice]:
+    """The tournament on every pool; the judge is asked once for all of them."""
+    pairs = comparisons(pools, representatives)
+    verdicts = judge(pairs) if pairs else np.empty(0)
+    if len(verdicts) != len(pairs):
+        raise ValueError(f"the judge gave {len(verdicts)} verdicts on {len(pairs)} pairs")
+    wins = [np.full((len(pool.sqls), len(pool.sqls)), 0.5) for pool in pools]
+    for pair, verdict in zip(pairs, verdicts, strict=True):
+        wins[pair.pool][pair.first, pair.second] = verdict
+    agreed = np.zeros((len(pools), 2), dtype=int)
+    for pair in pairs:
+        if pair.first < pair.second:
+            there, back = wins[pair.pool][pair.first, pair.second], wins[pair.pool][pair.second, pair.first]
+            agreed[pair.pool] += (there > 0.5) == (back < 0.5), 1
     out = []
-    for ballot, table, (same, of) in zip(ballots, wins, agreed.tolist(), strict=True):
-        speaker = speakers(ballot)
-        scores = tournament.points(ballot.clusters, table[np.ix_(speaker, speaker)])
-        out.append(Choice(tournament.winner(scores, ballot.sqls), scores, same, of))
+    for pool, table, (same, of) in zip(pools, wins, agreed.tolist(), strict=True):
+        places = representatives(pool)
+        scores = tournament.points(pool.clusters, table[np.ix_(places, places)])
+        out.append(Choice(tournament.winner(scores, pool.sqls), scores, same, of))
     return out
 
 
 def training_pairs(
-    ballots: Sequence[Ballot], correct: Sequence[np.ndarray], *, seed: int, per_question: int
-) -> tuple[list[Ask], np.ndarray]:
+    pools: Sequence[Pool], correct: Sequence[np.ndarray], *, seed: int, per_question: int
+) -> tuple[list[Comparison], np.ndarray]:
     """(pairs, labels [n]): a right against a wrong candidate in random order; label 1 where the first is right.
 
     Of each question at most `per_question` pairs, drawn without replacement among its different texts of SQL; none of
@@ -87,39 +87,47 @@ def training_pairs(
     Departs from the paper: a limit for each question, so that one with many wordings does not count for many.
     """
     rng = np.random.default_rng(seed)
-    asks, labels = [], []
-    for b, (ballot, truth) in enumerate(zip(ballots, correct, strict=True)):
+    chosen, labels = [], []
+    for k, (pool, truth) in enumerate(zip(pools, correct, strict=True)):
         if not mixed(truth):
             continue
-        firsts = _firsts(ballot, by_text)
-        pairs = [(i, j) for i in firsts for j in firsts if truth[i] and not truth[j]]
-        for k in sorted(rng.permutation(len(pairs))[:per_question].tolist()):
+        shown = _shown(pool, by_text)
+        pairs = [(i, j) for i in shown for j in shown if truth[i] and not truth[j]]
+        for n in sorted(rng.permutation(len(pairs))[:per_question].tolist()):
             label = int(rng.integers(2))
-            asks.append(Ask(b, *(pairs[k] if label else pairs[k][::-1])))
+            chosen.append(Comparison(k, *(pairs[n] if label else pairs[n][::-1])))
             labels.append(label)
-    return asks, np.array(labels, dtype=float)
+    return chosen, np.array(labels, dtype=float)
 
 
-def draw(asks: Sequence[Ask], labels: np.ndarray, size: int, *, seed: int) -> tuple[list[Ask], np.ndarray]:
+def draw_pairs(
+    pairs: Sequence[Comparison], labels: np.ndarray, size: int, *, seed: int
+) -> tuple[list[Comparison], np.ndarray]:
     """At most `size` of the pairs with their labels, drawn from all questions, in their order."""
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(asks))[:size])
-    return [asks[i] for i in chosen], labels[chosen]
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(pairs))[:size])
+    return [pairs[i] for i in chosen], labels[chosen]
 
 
-def pairwise(
-    ballots: Sequence[Ballot], correct: Sequence[np.ndarray], judge: Judge, speakers: Speakers = by_text
+def pairwise_accuracy(
+    pools: Sequence[Pool], correct: Sequence[np.ndarray], judge: Judge, representatives: Representatives = by_text
 ) -> np.ndarray:
-    """[b] for each ballot the share of verdicts on a right and a wrong candidate, in both orders, that name the right
+    """[q] for each pool the share of verdicts on a right and a wrong candidate, in both orders, that name the right
     one; an even verdict counts half. NaN where there is no such pair (candidates that failed are in none)."""
-    asks = [a for a in asks_of(ballots, speakers) if correct[a.ballot][a.first] != correct[a.ballot][a.second]]
-    said = judge(asks) if asks else np.empty(0)
-    total = np.zeros((len(ballots), 2))
-    for ask, p in zip(asks, said, strict=True):
-        side = 1 if correct[ask.ballot][ask.first] else -1
-        total[ask.ballot] += 0.5 + 0.5 * np.sign(p - 0.5) * side, 1
-    return np.divide(total[:, 0], total[:, 1], out=np.full(len(ballots), np.nan), where=total[:, 1] > 0)
+    pairs = [c for c in comparisons(pools, representatives) if correct[c.pool][c.first] != correct[c.pool][c.second]]
+    verdicts = judge(pairs) if pairs else np.empty(0)
+    total = np.zeros((len(pools), 2))
+    for pair, verdict in zip(pairs, verdicts, strict=True):
+        side = 1 if correct[pair.pool][pair.first] else -1
+        total[pair.pool] += 0.5 + 0.5 * np.sign(verdict - 0.5) * side, 1
+    return np.divide(total[:, 0], total[:, 1], out=np.full(len(pools), np.nan), where=total[:, 1] > 0)
 
 
-def _firsts(ballot: Ballot, speakers: Speakers) -> list[int]:
-    """Those who speak, without failed ones."""
-    return sorted({i for i in speakers(ballot) if ballot.clusters[i] != FAILED})
+def log_loss(verdicts: np.ndarray, labels: np.ndarray) -> float:
+    """Mean -log of the probability that verdicts [n] give to labels [n], in nats."""
+    given = np.clip(np.where(labels > 0.5, verdicts, 1 - verdicts), 1e-12, 1)
+    return float(-np.log(given).mean())
+
+
+def _shown(pool: Pool, representatives: Representatives) -> list[int]:
+    """The representatives, without failed ones."""
+    return sorted({i for i in representatives(pool) if pool.clusters[i] != FAILED})

@@ -1,4 +1,4 @@
-"""What a query does, read from its syntax: operations, names, literals, and the query said in words."""
+"""What a query does, read from its syntax: operations, names, literals, and the query in words."""
 
 import re
 from functools import lru_cache
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from sqlglot import exp
 
-from prefcore.methods.chase_sql.union import parse
+from prefcore.methods.chase_sql.schema_union import parse
 
 NODES = {  # operation -> the kinds of node that show it
     "count": exp.Count, "sum": exp.Sum, "average": exp.Avg, "minimum": exp.Min, "maximum": exp.Max,
@@ -62,7 +62,7 @@ def sketch(sql: str) -> Sketch:
         tuple(dict.fromkeys(given)),
         tuple(dict.fromkeys(_compared(tree))),
         _idle(tree),
-        _say(tree, selected),
+        _in_words(tree, selected),
         True,
     )
 
@@ -102,7 +102,7 @@ def spell(name: str) -> str:
     return " ".join(re.findall(r"[^\W_]+|[<>=!*]+", text)).lower()
 
 
-def _say(tree: exp.Expression, selected: tuple[str, ...]) -> str:
+def _in_words(tree: exp.Expression, selected: tuple[str, ...]) -> str:
     """The query in plain words: what is returned, from where, on what condition, in what order."""
     parts = [" and ".join(selected)]
     tables = dict.fromkeys(spell(node.name) for node in tree.find_all(exp.Table))

@@ -1,4 +1,7 @@
-"""Three generators without a language model: the same enumerated queries, looked at in three ways that err differently.
+"""Three generators without a language model: the same enumerated queries, ranked in three ways that err differently.
+
+They stand in for the paper's three prompts in the quick profile. The queries are enumerated from the grammar that wrote
+the questions and their gold, so how often one of them is right says nothing about a language model.
 
 divide      by parts: the shape by a classifier of the question's words, then how well each part fits
 plan        the whole question against SQLite's execution plan of a query, in words
@@ -14,16 +17,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prefcore.methods.chase_sql import database, enumeration, ranking
-from prefcore.methods.chase_sql.generators import Generator, Problem, synthesise
-from prefcore.methods.chase_sql.world import forms as sql_forms
-from prefcore.methods.chase_sql.world import layouts as sql_layouts
-from prefcore.methods.chase_sql.world import words as sql_words
+from prefcore.methods.chase_sql import database, enumeration, examples, ranking
+from prefcore.methods.chase_sql.generators import Generator, Problem
+from prefcore.methods.chase_sql.world import forms, layouts
 from prefcore.methods.chase_sql.world.forms import Query
+from prefcore.methods.chase_sql.world.words import phrase_literally
 
 KEPT = 20  # queries that are looked at as a whole, the best by their parts
-EXAMPLES = 16  # synthetic examples made for a question
-NEAREST = 5  # of them, whose shapes count
+NEAREST = 5  # synthetic examples whose shapes count
 SHARPNESS = 3.0  # logits are multiplied by it at temperature 1
 RIDGE = 0.01
 
@@ -42,16 +43,16 @@ def divide_view(problem, queries, parts, embed, connection) -> np.ndarray:
 
 def plan_view(problem, queries, parts, embed, connection) -> np.ndarray:
     """[n, F] the parts without the shape; the question's cosine with SQLite's plan of each query, in words."""
-    steps = [[row[3] for row in database.explain(connection, sql_forms.sql(query)).rows] for query in queries]
-    said = [sql_layouts.verbalise(query, plan) for query, plan in zip(queries, steps, strict=True)]
-    vectors = embed([problem.question, *said])
+    steps = [[row[3] for row in database.explain(connection, forms.sql(query)).rows] for query in queries]
+    plans = [layouts.verbalise(query, plan) for query, plan in zip(queries, steps, strict=True)]
+    vectors = embed([problem.question, *plans])
     return np.c_[parts[:, :-1], vectors[1:] @ vectors[0]]
 
 
 def synthetic_view(problem, queries, parts, embed, connection) -> np.ndarray:
     """[n, F + 1] the parts without the shape; the cosine with literal words; how many near examples share the shape."""
-    vectors = embed([problem.question, *(sql_words.describe(query) for query in queries)])
-    made = synthesise(problem, connection, embed, size=EXAMPLES, seed=len(problem.question))[:NEAREST]
+    vectors = embed([problem.question, *(phrase_literally(query) for query in queries)])
+    made = examples.synthesise(problem, connection, embed, size=examples.SIZE, seed=len(problem.question))[:NEAREST]
     near = [sum(shape == query.shape for _, _, shape in made) for query in queries]
     return np.c_[parts[:, :-1], vectors[1:] @ vectors[0], near]
 
@@ -64,10 +65,10 @@ def learn_generators(
 ) -> dict[str, Generator]:
     """The three generators, taught on training questions with their gold. connections: guarded ones, by db_id."""
     groups = [problem.db_id for problem in problems]
-    taught = {}
+    classifiers = {}
     for group in ("", *dict.fromkeys(groups)):
         rows = [i for i, g in enumerate(groups) if g != group]
-        taught[group] = enumeration.teach(*([column[i] for i in rows] for column in (
+        classifiers[group] = enumeration.fit_classifiers(*([column[i] for i in rows] for column in (
             [problem.question for problem in problems], shapes, golds)))  # fmt: skip
 
     listed: dict[tuple, enumeration.Options] = {}
@@ -75,7 +76,7 @@ def learn_generators(
     def options(problem: Problem) -> enumeration.Options:
         key = (problem.id, problem.values)
         if key not in listed:
-            listed[key] = enumeration.list_options(problem, taught.get(problem.db_id, taught[""]), embed)
+            listed[key] = enumeration.list_options(problem, classifiers.get(problem.db_id, classifiers[""]), embed)
         return listed[key]
 
     right = [_right(options(problem).queries, gold, connections[problem.db_id])
@@ -104,14 +105,14 @@ def learn_generators(
                 kept[key] = Ranked(queries, scores)
             return kept[key]
 
-        return choosing(name, ranked, embed)
+        return drawing(name, ranked, embed)
 
     return {name: make(name, view) for name, view in VIEWS.items()}
 
 
 def _right(queries: Sequence[Query], gold: str, connection) -> np.ndarray:
     wanted = database.execute(connection, gold)
-    found = [database.same(database.execute(connection, sql_forms.sql(query)), wanted) for query in queries]
+    found = [database.same(database.execute(connection, forms.sql(query)), wanted) for query in queries]
     return np.array(found, bool)
 
 
@@ -124,10 +125,10 @@ def _fit_apart(options: Sequence[np.ndarray], right: Sequence[np.ndarray], group
     return apart
 
 
-def choosing(name: str, ranked: Callable[[Problem], Ranked], embed: Callable) -> Generator:
+def drawing(name: str, ranked: Callable[[Problem], Ranked], embed: Callable) -> Generator:
     """A generator that draws from ranked queries; a repair is the next best, a hint gives the query nearest to gold.
 
-    The order of the schema says nothing to it, as it reads no schema in order.
+    The order of the schema does not matter to it, as it reads no schema in order.
     """
 
     def draw(problems, samples, temperature, seed):
@@ -148,20 +149,20 @@ def _pick(ranked: Ranked, temperature: float, seed) -> str:
     if not ranked.queries:
         return ""
     noise = np.random.default_rng(seed).gumbel(size=len(ranked.logits))
-    return sql_forms.sql(ranked.queries[int(np.argmax(SHARPNESS * ranked.logits + temperature * noise))])
+    return forms.sql(ranked.queries[int(np.argmax(SHARPNESS * ranked.logits + temperature * noise))])
 
 
 def _next_best(ranked: Ranked, failed: str, place: int) -> str:
     """The best query (place 0), the second best (1), ... of those other than the one that failed."""
-    texts = [sql_forms.sql(ranked.queries[i]) for i in np.argsort(-ranked.logits, kind="stable")]
+    texts = [forms.sql(ranked.queries[i]) for i in np.argsort(-ranked.logits, kind="stable")]
     others = [text for text in texts if text != failed]
     return others[place] if place < len(others) else failed
 
 
 def _nearest(ranked: Ranked, gold: str, embed: Callable) -> str:
-    """The query whose text is nearest to the gold one that was shown."""
+    """The query whose text is nearest to the gold one in the hint."""
     if not ranked.queries:
         return ""
-    texts = [sql_forms.sql(query) for query in ranked.queries]
+    texts = [forms.sql(query) for query in ranked.queries]
     vectors = embed([gold, *texts])
     return texts[int(np.argmax(vectors[1:] @ vectors[0]))]

@@ -4,21 +4,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from prefcore.methods.chase_sql.votes import FAILED
+from prefcore.methods.chase_sql.execution import FAILED
 
 
 def points(clusters: np.ndarray, first_wins: np.ndarray) -> np.ndarray:
     """Points [n] of each candidate over all ordered pairs.
 
-    clusters [n] as votes.clusters has them; first_wins [n, n]: P(i is the right one | i is shown first, j second), of
-    which only pairs of two different clusters are read. A pair of equal results gives its point to the first, so each
-    of the two has one: neutral. Else the winner has it; an even verdict gives half to each.
+    clusters [n] as execution.cluster has them; first_wins [n, n]: P(i is the right one | i is shown first, j second),
+    of which only pairs of two different clusters are read. A pair of equal results gives its point to the first, so
+    each of the two has one: neutral. Else the winner has it; an even verdict gives half to each.
 
     A candidate's expectation is n - 1 + the sum over other clusters of size x (2 P(win) - 1): beating a large wrong
     cluster counts for more, and a coin gives everyone n - 1.
 
     Departs from the paper: it says nothing of candidates that fail. Here they are one cluster that loses to all others
-    without being asked about.
+    without a comparison.
     """
     n = len(clusters)
     if first_wins.shape != (n, n):

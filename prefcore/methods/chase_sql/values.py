@@ -1,8 +1,8 @@
 """Value retrieval: which stored cells may the question mean? MinHash-LSH by spelling, then edit distance and embedding.
 
 CHASE-SQL (arXiv 2410.01943, section 3.2) in the manner of CHESS. Departs from the papers: keywords are spans of the
-question, not asked of a model; shingles are lower-cased and padded, so that case does not hide a value and short values
-have shingles too; both thresholds are our own.
+question, no language model picks them; shingles are lower-cased and padded, so that case does not hide a value and
+short values have shingles too; both thresholds are our own.
 """
 
 import hashlib
@@ -57,27 +57,28 @@ def build_index(contents: Mapping[Column, Iterable], cache: Path | None = None) 
     if path and path.exists():
         signatures = load_file(path)["signatures"]
     else:
-        signatures = np.stack([sign(value) for _, value in cells]) if cells else np.zeros((0, PERMUTATIONS), np.uint64)
+        none = np.zeros((0, PERMUTATIONS), np.uint64)
+        signatures = np.stack([signature(value) for _, value in cells]) if cells else none
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
             aside = path.with_suffix(".part")
             save_file({"signatures": signatures}, aside)
             aside.rename(path)
     lsh = MinHashLSH(num_perm=PERMUTATIONS, params=BANDS)
-    for i, signature in enumerate(signatures):
-        lsh.insert(i, _minhash(signature))
+    for i, one in enumerate(signatures):
+        lsh.insert(i, _minhash(one))
     return Index(cells, signatures, lsh)
 
 
-def sign(text: str) -> np.ndarray:
-    """MinHash signature [PERMUTATIONS] uint64 of the text's shingles."""
+def signature(text: str) -> np.ndarray:
+    """The MinHash [PERMUTATIONS] uint64 of the text's shingles."""
     made = EMPTY.copy()
     made.update_batch([shingle.encode() for shingle in shingles(text)])
     return made.hashvalues.astype(np.uint64)
 
 
-def _minhash(signature: np.ndarray) -> MinHash:
-    return MinHash(scheme=SCHEME, hashvalues=signature, permutations=EMPTY.permutations)
+def _minhash(hashes: np.ndarray) -> MinHash:
+    return MinHash(scheme=SCHEME, hashvalues=hashes, permutations=EMPTY.permutations)
 
 
 def shingles(text: str) -> set[str]:
@@ -106,11 +107,11 @@ def edit_similarity(a: str, b: str) -> float:
 
 def near(keyword: str, index: Index) -> list[int]:
     """Positions of the cells nearest to the keyword by estimated Jaccard similarity, at most NEAREST."""
-    signature = sign(keyword)
-    found = np.array(sorted(index.lsh.query(_minhash(signature))), int)
+    wanted = signature(keyword)
+    found = np.array(sorted(index.lsh.query(_minhash(wanted))), int)
     if not len(found):
         return []
-    jaccard = (index.signatures[found] == signature).mean(axis=1)
+    jaccard = (index.signatures[found] == wanted).mean(axis=1)
     return found[np.argsort(-jaccard, kind="stable")[:NEAREST]].tolist()
 
 

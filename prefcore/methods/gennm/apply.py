@@ -2,11 +2,12 @@
 
     python -m prefcore run gennm --data BINARY_OR_JSONL [--set model=FOLDER]
 
-Prints each function with its names and writes runs/own/gennm/names.json, which a decompiler's plug-in can read.
+Prints each function with its names and writes runs/own/gennm/names.json, which a decompiler's plug-in can read. The
+model is asked within the limits that it was trained with (limits.py), in as many questions as there are variables.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from prefcore.data import rows
 from prefcore.data.types import Parameters
 from prefcore.engine import models
 from prefcore.engine.progress import show
-from prefcore.methods.gennm import callgraph, recover, report, validation
+from prefcore.methods.gennm import callgraph, limits, prompt, recover, report, validation
 from prefcore.methods.gennm.corpus import Item, frequencies, normalise, rename
 from prefcore.methods.gennm.world import decompiler, dwarf
 
@@ -22,7 +23,7 @@ OUT = Path("runs/own/gennm")
 BINARY_LIMITS = {"least": 16, "most": 4096}  # bytes of a function
 
 
-class Read(NamedTuple):
+class Functions(NamedTuple):
     """What came out of the data: functions, the address of each by key (of a binary), and sentences on the rest."""
 
     items: list[Item]
@@ -30,37 +31,61 @@ class Read(NamedTuple):
     notes: list[str]
 
 
-def run(data: str, p: Parameters) -> Path:
-    """Read, predict, print, write; returns the path of what was written. Nothing is trained."""
+def run(data: str, p: Parameters, by_hand: Collection[str] = ()) -> Path:
+    """Read, predict, print, write; returns the path of what was written. Nothing is trained.
+
+    by_hand: names of parameters that a person has set; where they are limits, they go before the model's own.
+    """
+    folder = p.model or newest_model()
+    p = limits.restore(p, folder, by_hand)
+    found = read(data, p)
+    device = str(models.choose_device(p.device, p.threads))
+    tokenizer, policy = models.load_policy(folder, device=device, dtype=p.dtype)
+    encoder_tokenizer, encoder = models.load_encoder(p.encoder, device=device)
+    longer = find_longer(found.items, tokenizer, p.max_code)
+    for note in longer:
+        print(f"note: {note}")
+    answers: dict[str, recover.Answer] = {}
+
+    def predict(items, hints):
+        latest = recover.predict_all(policy, tokenizer, items, hints, p)
+        for item, (named, sure) in zip(items, latest, strict=True):
+            before = answers.get(item.key, recover.Answer({}, {}))
+            answers[item.key] = recover.Answer(before.names | named, before.confidence | sure)
+        return [answer.names for answer in latest]
+
+    rounds = callgraph.propagate(found.items, predict, p.rounds)
+    final = validation.validate(rounds, found.items, lambda names: models.embed(names, encoder, encoder_tokenizer))
+    records = [record_of(item, final[item.key], answers[item.key], found.addresses) for item in found.items]
+    for record in records:
+        print(readable(record))
+    if any(item.names for item in found.items):
+        print(rate(found.items, final))
+    used = {name: getattr(p, name) for name in limits.Limits._fields}
+    print(f"limits of {folder}: {', '.join(f'{name} {value}' for name, value in used.items())}")
+    print(f"{count(found.items, final)}; {len(longer)} of {len(records)} functions are longer than max_code")
+    notes = [*found.notes, *longer]
+    path = write({"data": data, "model": folder, "limits": used, "functions": records, "notes": notes})
+    print(f"{len(records)} functions, {len(notes)} notes; names are in {path}")
+    return path
+
+
+def write(content: Mapping) -> Path:
+    """Write what was found, for a decompiler's plug-in; returns the path."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    path = OUT / "names.json"
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def read(data: str, p: Parameters) -> Functions:
+    """The functions of a binary or of a table of functions, at least one; prints what was left out and why."""
     found = read_functions(data, p) if is_table(data) else read_binary(data, p)
     for note in found.notes:
         print(f"note: {note}")
     if not found.items:
         raise ValueError(f"{data}: no function to name; {found.notes[-1] if found.notes else 'the data are empty'}")
-    device = str(models.choose_device(p.device, p.threads))
-    folder = p.model or newest_model()
-    tokenizer, policy = models.load_policy(folder, device=device, dtype=p.dtype)
-    encoder_tokenizer, encoder = models.load_encoder(p.encoder, device=device)
-    answers: dict[str, recover.Answer] = {}
-
-    def predict(items, hints):
-        found_now = recover.predict(policy, tokenizer, items, hints, p)
-        answers.update({item.key: answer for item, answer in zip(items, found_now, strict=True)})
-        return [answer.names for answer in found_now]
-
-    rounds = callgraph.propagate(found.items, predict, p.rounds)
-    final = validation.validate(rounds, found.items, lambda names: models.embed(names, encoder, encoder_tokenizer))
-    records = [describe(item, final[item.key], answers[item.key], found.addresses) for item in found.items]
-    for record in records:
-        print(tell(record))
-    if any(item.names for item in found.items):
-        print(rate(found.items, final))
-    OUT.mkdir(parents=True, exist_ok=True)
-    path = OUT / "names.json"
-    written = {"data": data, "model": folder, "functions": records, "notes": found.notes}
-    path.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"{len(records)} functions, {len(found.notes)} notes; names are in {path}")
-    return path
+    return found
 
 
 def is_table(data: str) -> bool:
@@ -77,12 +102,12 @@ def newest_model() -> str:
     raise FileNotFoundError("no trained model: call `dvc repro gennm` first, or name a folder with --set model=FOLDER")
 
 
-def read_binary(path: str, p: Parameters) -> Read:
+def read_binary(path: str, p: Parameters) -> Functions:
     """Decompile a binary; functions that fail are named in the notes."""
-    limits = {**BINARY_LIMITS, "limit": p.functions, "seconds": p.backstop_seconds}
+    sizes = {**BINARY_LIMITS, "limit": p.functions, "seconds": p.backstop_seconds}
     dwarf.check_elf(path)
     show(f"decompiling {path} ...")
-    found = decompiler.decompile(path, **limits)
+    found = decompiler.decompile(path, **sizes)
     notes = [f"{path}: {found.trouble}"] if found.trouble else []
     notes += [f"function at {f['address']:#x}: {f['error']}" for f in found.functions if "error" in f]
     if found.found == 0 and not found.trouble:
@@ -100,10 +125,10 @@ def read_binary(path: str, p: Parameters) -> Read:
                           "functions": inside, "image": (found.base, found.end)})  # fmt: skip
         items.append(item)
         addresses[item.key] = function["address"]
-    return Read(items, addresses, notes)
+    return Functions(items, addresses, notes)
 
 
-def read_functions(path: str, p: Parameters) -> Read:
+def read_functions(path: str, p: Parameters) -> Functions:
     """Rows with `function`, `code` and perhaps `names`; a row that cannot be used is named, the rest goes on."""
     items, notes = [], []
     for row in rows.rows(path):
@@ -113,7 +138,7 @@ def read_functions(path: str, p: Parameters) -> Read:
             notes.append(str(error))
     if len(items) > p.functions:
         notes.append(f"{len(items)} functions, the first {p.functions} are read (`functions`)")
-    return Read(link(items[: p.functions]), {}, notes)
+    return Functions(link(items[: p.functions]), {}, notes)
 
 
 def link(items: list[Item]) -> list[Item]:
@@ -140,20 +165,44 @@ def checked(row) -> Item:
     return found._replace(key=f"{found.key}:{row.id}")  # two rows may hold functions of one name
 
 
-def describe(item: Item, names: Mapping[str, str], answer: recover.Answer, addresses: Mapping[str, int]) -> dict:
+def find_longer(items: Sequence[Item], tokenizer, most: int) -> list[str]:
+    """A sentence for each function with more tokens than any that the model was trained on."""
+    sizes = [len(tokenizer(item.code)["input_ids"]) for item in items]
+    return [
+        f"{original_name(item)}: {size} tokens, of which the model has learnt from {most} at most (max_code); its "
+        "names are less sure, and a question shows what fits of it, lines with its variables first"
+        for item, size in zip(items, sizes, strict=True) if size > most
+    ]  # fmt: skip
+
+
+def original_name(item: Item) -> str:
+    """What the decompiler calls the function."""
+    return next((name for name, placeholder in item.renamed.items() if placeholder == "f0"), item.function)
+
+
+def record_of(item: Item, names: Mapping[str, str], answer: recover.Answer, addresses: Mapping[str, int]) -> dict:
     """What is known of one function, identifiers as its decompiler wrote them."""
     back = {placeholder: name for name, placeholder in item.renamed.items()}
     given = {back[id]: {"name": name, "confidence": round(answer.confidence.get(id, 0.0), 4),
                         "voted": answer.names.get(id) != name} for id, name in names.items() if id in back}  # fmt: skip
     own = given.pop(back.get("f0", ""), None)
-    record = {"function": back.get("f0", item.function), "name": own, "variables": given}
-    record["code"] = rename(item.code, names)
+    record = {"function": original_name(item), "name": own, "variables": given}
+    record["code"] = rename(item.code, distinct(names))
     if item.key in addresses:
         record = {"address": hex(addresses[item.key]), **record}
     return record
 
 
-def tell(record: Mapping) -> str:
+def distinct(names: Mapping[str, str]) -> dict[str, str]:
+    """The names as they can stand together in one function: of equal ones all but the first get a number."""
+    out: dict[str, str] = {}
+    for id, name in names.items():
+        free = (name if number == 1 else f"{name}_{number}" for number in range(1, len(names) + 2))
+        out[id] = next(candidate for candidate in free if candidate not in out.values())
+    return out
+
+
+def readable(record: Mapping) -> str:
     """The function as a person reads it: names with confidences, then the code."""
     def sure(one) -> str:
         return f"{one['name']} ({'by vote' if one['voted'] else format(one['confidence'], '.2f')})"
@@ -161,6 +210,12 @@ def tell(record: Mapping) -> str:
     head = f"--- {record['function']}" + (f" -> {sure(record['name'])}" if record["name"] else "")
     names = [f"  {id} -> {sure(one)}" for id, one in record["variables"].items()]
     return "\n".join([head, *names, record["code"]])
+
+
+def count(items: Sequence[Item], names: Mapping) -> str:
+    """How many variables there are to name, all of which were asked for, and how many have a name."""
+    asked = [(item.key, id) for item in items for id in prompt.nameable(item)]
+    return f"{len(asked)} variables asked for, {sum(id in names[key] for key, id in asked)} named"
 
 
 def rate(items: list[Item], names: Mapping) -> str:

@@ -38,7 +38,7 @@ def call_sites(code: str, function: str) -> Iterator[str]:
             yield re.sub(r"\s+", " ", code[match.start() : end + 1])
 
 
-def told(item: Item, names: Names) -> dict[str, str]:
+def known_names(item: Item, names: Names) -> dict[str, str]:
     """What is known of a function's identifiers: its own names, and its callees' names of themselves."""
     theirs = {placeholder: names[key]["f0"] for placeholder, key in item.calls.items() if "f0" in names.get(key, {})}
     return {**theirs, **names.get(item.key, {})}
@@ -50,14 +50,14 @@ def informed(item: Item, names: Names) -> bool:
     It has more than one string of over 20 letters, or at most 30 % of its callees are nameless.
     """
     strings = [s for s in re.findall(r"\"((?:\\.|[^\"\\\n])*)\"", item.code) if len(s) > 20]
-    return len(strings) > 1 or nameless(item, names) <= 0.3
+    return len(strings) > 1 or nameless_share(item, names) <= 0.3
 
 
-def nameless(item: Item, names: Names) -> float:
+def nameless_share(item: Item, names: Names) -> float:
     """Share of the functions called in the code that have no name; 0 where nothing is called."""
     called = set(re.findall(r"\b([A-Za-z_]\w*)\(", item.code.partition("{")[2])) - {"if", "for", "while", "switch",
                                                                                     "return", "sizeof"}  # fmt: skip
-    known = told(item, names)
+    known = known_names(item, names)
     unknown = [name for name in called if re.fullmatch(r"f\d+", name) and name not in known]
     return len(unknown) / len(called) if called else 0.0
 
@@ -67,11 +67,11 @@ def hints(item: Item, items: Mapping[str, Item], called_by: Mapping, names: Name
     out = []
     for key in dict.fromkeys(item.calls.values()):
         if key in items and key != item.key and names.get(key) and informed(items[key], names):
-            out.append("calls " + rename(signature(items[key]), told(items[key], names))[:LONGEST])
+            out.append("calls " + rename(signature(items[key]), known_names(items[key], names))[:LONGEST])
     sites = []
     for caller, placeholder in called_by.get(item.key, []):
         if caller.key != item.key and names.get(caller.key) and informed(caller, names):
-            known = {**told(caller, names), placeholder: "f0"}  # its own name is the question
+            known = {**known_names(caller, names), placeholder: "f0"}  # its own name is the question
             sites += ["called " + rename(site, known)[:LONGEST] for site in call_sites(caller.code, placeholder)]
     return out[:CALLEES] + list(dict.fromkeys(sites))[:CALL_SITES]
 

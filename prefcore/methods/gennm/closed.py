@@ -15,7 +15,7 @@ from prefcore.methods.gennm.corpus import Item
 LINES = 6  # of those that a variable stands in
 
 
-def describe(item: Item, variable: str) -> str:
+def lines_of(item: Item, variable: str) -> str:
     """The first lines in which the variable stands, each occurrence as VAR."""
     found = [line.strip() for line in item.code.splitlines() if re.search(rf"\b{variable}\b", line)]
     return re.sub(rf"\b{variable}\b", "VAR", "\n".join(found[:LINES]))
@@ -23,7 +23,7 @@ def describe(item: Item, variable: str) -> str:
 
 def fit(items: Sequence[Item], embed: Callable, *, strength: float) -> LogisticRegression:
     """The classifier over all true names in these functions; embed(texts) -> [n, H]; strength is the inverse ridge."""
-    rows = [(describe(item, variable), name) for item in items for variable, name in item.names.items()]
+    rows = [(lines_of(item, variable), name) for item in items for variable, name in item.names.items()]
     if len({name for _, name in rows}) < 2:
         raise ValueError(f"{len(rows)} variables with fewer than two different names: nothing to choose from")
     texts, names = zip(*rows, strict=True)
@@ -32,10 +32,10 @@ def fit(items: Sequence[Item], embed: Callable, *, strength: float) -> LogisticR
 
 def predict(model: LogisticRegression, items: Sequence[Item], embed: Callable) -> list[dict[str, str]]:
     """Placeholder -> likeliest training name, for each function's variables."""
-    rows = [(i, variable, describe(item, variable)) for i, item in enumerate(items) for variable in item.names]
+    rows = [(i, variable, lines_of(item, variable)) for i, item in enumerate(items) for variable in item.names]
     out: list[dict[str, str]] = [{} for _ in items]
     if rows:
-        said = model.predict(np.asarray(embed([text for _, _, text in rows])))
-        for (i, variable, _), name in zip(rows, said, strict=True):
+        chosen = model.predict(np.asarray(embed([text for _, _, text in rows])))
+        for (i, variable, _), name in zip(rows, chosen, strict=True):
             out[i][variable] = str(name)
     return out

@@ -5,6 +5,7 @@ tokens; and of the functions only the one at hand (`f0`) is named, so that each 
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 from prefcore.methods.gennm.corpus import KEYWORDS, Item
@@ -13,30 +14,51 @@ ANSWER = re.compile(r"([avf]\d+): ([A-Za-z_]\w*)")
 LONGEST = 40  # letters of a name
 
 
+def nameable(item: Item) -> list[str]:
+    """All parameters and variables of a function, in order of their places in the code."""
+    return list(dict.fromkeys(re.findall(r"\b[av]\d+\b", item.code)))
+
+
 def wanted(item: Item, most: int) -> list[str]:
-    """Identifiers to name, at most so many: parameters and variables in order of their places in the code, then f0."""
-    found = dict.fromkeys(re.findall(r"\b[av]\d+\b", item.code))
-    known = [name for name in found if name in item.names] if item.names else list(found)
+    """What one question of training or of the test asks for: the first `most` - 1 that have a true name, then f0.
+
+    Where no true name is known, the first of all.
+    """
+    known = [name for name in nameable(item) if name in item.names] if item.names else nameable(item)
     return [*known[: most - 1], "f0"]
 
 
-def write(item: Item, ids: Sequence[str], hints: Sequence[str] = ()) -> str:
+def parts(item: Item, most: int) -> list[list[str]]:
+    """All that can be named in a function, in questions of at most `most` (2 or more), each as in training: f0 last."""
+    found = nameable(item)
+    return [[*found[start : start + most - 1], "f0"] for start in range(0, max(len(found), 1), most - 1)]
+
+
+def write_question(item: Item, ids: Sequence[str], hints: Sequence[str] = ()) -> str:
     """The question: code, hints (none in the first round), identifiers."""
     context = "".join(f"// {hint}\n" for hint in hints)
     return f"{item.code}\n{context}Q: {', '.join(ids)}\nA:"
 
 
 def fit(item: Item, ids: Sequence[str], hints: Sequence[str], tokenizer, most: int) -> str:
-    """The question in at most `most` tokens: the last hints go first, then the last lines of the code."""
-    hints, lines = list(hints), item.code.splitlines()
-    while len(tokenizer(text := write(item._replace(code="\n".join(lines)), ids, hints))["input_ids"]) > most:
-        if not hints and len(lines) <= 1:
-            break
-        (hints or lines).pop()
-    return text
+    """The question in at most `most` tokens: the last hints go first, then code, from its end, but for its first line.
+
+    Of the code, lines without any of these identifiers go before those that have one.
+    """
+    lines = item.code.splitlines()
+    asked = re.compile(rf"\b({'|'.join(ids)})\b")
+    going = sorted(range(1, len(lines)), key=lambda i: (bool(asked.search(lines[i])), -i))
+
+    def without(gone: int) -> str:
+        left = set(range(len(lines))) - set(going[: max(0, gone - len(hints))])
+        code = "\n".join(lines[i] for i in sorted(left))
+        return write_question(item._replace(code=code), ids, hints[: max(0, len(hints) - gone)])
+
+    steps = range(len(hints) + len(going))  # the last resort, all of them gone, is not measured
+    return without(bisect_left(steps, True, key=lambda gone: len(tokenizer(without(gone))["input_ids"]) <= most))
 
 
-def answer(names: Mapping[str, str], ids: Sequence[str]) -> str:
+def write_answer(names: Mapping[str, str], ids: Sequence[str]) -> str:
     """The response that names these identifiers, in this order."""
     return " " + ", ".join(f"{id}: {names[id]}" for id in ids)
 

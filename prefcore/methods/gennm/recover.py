@@ -1,15 +1,25 @@
-"""Functions in, names out: training examples, a model as a predictor, and how sure it is of each name."""
+"""Functions in, names out: training examples, a model as a predictor, and how sure it is of each name.
+
+`predict` asks one question of each function, as training does; `predict_all` asks until nothing is left to name.
+"""
 
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from prefcore.data.types import Example, LossOutput, Parameters
+from prefcore.data.types import Example, Parameters
 from prefcore.engine import collate
 from prefcore.methods.gennm import continuations, prompt
 from prefcore.methods.gennm.continuations import Continuation
 from prefcore.methods.gennm.corpus import Item
-from prefcore.methods.gennm.sympo import Query
+from prefcore.methods.gennm.preferences import Query
+
+
+class Question(NamedTuple):
+    """What a model reads of one function, and the identifiers that it is asked for."""
+
+    text: str
+    ids: list[str]
 
 
 class Answer(NamedTuple):
@@ -22,42 +32,64 @@ class Answer(NamedTuple):
 def examples(items: Sequence[Item], hints: Sequence[Sequence[str]], tokenizer, p: Parameters) -> list[Example]:
     """Questions with the true answer as their one completion; the loss is over the answer.
 
-    Departs from the paper, which trains on the question's tokens too: `whole_examples` does.
+    Departs from the paper, which trains on the question's tokens too.
     """
     out = []
-    for item, told in zip(items, hints, strict=True):
-        ids = prompt.wanted(item, p.most_ids)
-        text = prompt.fit(item, ids, told, tokenizer, p.max_prompt)
-        truth = prompt.answer(prompt.true_names(item), ids)
-        limits = {"max_prompt": p.max_prompt, "max_completion": p.max_completion}
+    limits = {"max_prompt": p.max_prompt, "max_completion": p.max_completion}
+    for item, (text, ids) in zip(items, questions(items, hints, tokenizer, p), strict=True):
+        truth = prompt.write_answer(prompt.true_names(item), ids)
         out.append(collate.encode(item.key, text, (truth,), (True,), tokenizer, **limits))
     return [example for example in out if example]
 
 
-def whole_examples(items: Sequence[Item], hints: Sequence[Sequence[str]], tokenizer, p: Parameters) -> list[Example]:
-    """The same with all tokens but the first to be learnt, as in the paper."""
-    return [Example(e.id, e.prompt[:1], (e.prompt[1:] + e.completions[0],))
-            for e in examples(items, hints, tokenizer, p)]  # fmt: skip
+def questions(items: Sequence[Item], hints: Sequence, tokenizer, p: Parameters) -> list[Question]:
+    """The one question of training and test for each function."""
+    return [write(item, prompt.wanted(item, p.most_ids), context, tokenizer, p)
+            for item, context in zip(items, hints, strict=True)]  # fmt: skip
 
 
-def token_loss(logps, ref_logps, batch, state) -> LossOutput:
-    """Negative log-likelihood per token of the batch: the mean over rows is the mean over tokens."""
-    return LossOutput(-logps[:, 0] * len(logps) / batch["lengths"].sum(), logps.detach())
-
-
-def questions(items: Sequence[Item], hints: Sequence, tokenizer, p: Parameters) -> list[tuple[str, list[str]]]:
-    """(text, identifiers asked for) of each function."""
-    asked = [prompt.wanted(item, p.most_ids) for item in items]
-    return [(prompt.fit(item, ids, told, tokenizer, p.max_prompt), ids)
-            for item, ids, told in zip(items, asked, hints, strict=True)]  # fmt: skip
+def write(item: Item, ids: list[str], context: Sequence[str], tokenizer, p: Parameters) -> Question:
+    """A question on these identifiers of a function, within the limit of its tokens."""
+    return Question(prompt.fit(item, ids, context, tokenizer, p.max_prompt), ids)
 
 
 def predict(policy, tokenizer, items: Sequence[Item], hints: Sequence[Sequence[str]], p: Parameters) -> list[Answer]:
+    """The answer to one question of each function, which names its first `most_ids` - 1 variables at most."""
+    return answers(policy, tokenizer, questions(items, hints, tokenizer, p), p)
+
+
+def predict_all(policy, tokenizer, items: Sequence[Item], hints: Sequence, p: Parameters) -> list[Answer]:
+    """Names for all variables of each function, in as many questions of `most_ids` as that takes, each with all hints.
+
+    The function's own name is asked in each of them: the surest one counts.
+    """
+    parts = [prompt.parts(item, p.most_ids) for item in items]
+    asked = [write(item, ids, context, tokenizer, p)
+             for item, all_ids, context in zip(items, parts, hints, strict=True) for ids in all_ids]  # fmt: skip
+    found = iter(answers(policy, tokenizer, asked, p))
+    return [merge([next(found) for _ in all_ids]) for all_ids in parts]
+
+
+def answers(policy, tokenizer, asked: Sequence[Question], p: Parameters) -> list[Answer]:
     """The likeliest answer to each question, as far as it keeps to the form."""
-    asked = questions(items, hints, tokenizer, p)
-    ids = [collate.encode_prompt(text, tokenizer)[-p.max_prompt :] for text, _ in asked]
+    ids = encode(asked, tokenizer, p)
     drawn = continuations.greedy(policy, tokenizer, ids, max_new_tokens=p.max_completion, rows=p.rows)
-    return [read(one, wanted) for one, (_, wanted) in zip(drawn, asked, strict=True)]
+    return [read(one, question.ids) for one, question in zip(drawn, asked, strict=True)]
+
+
+def encode(asked: Sequence[Question], tokenizer, p: Parameters) -> list[list[int]]:
+    """Token ids of each question, as training cuts them."""
+    return [collate.cut_prompt(question.text, tokenizer, max_prompt=p.max_prompt) for question in asked]
+
+
+def merge(found: Sequence[Answer]) -> Answer:
+    """The answers to a function's questions as one; of two names for an identifier the surer, of equals the first."""
+    best: dict[str, tuple[float, str]] = {}
+    for answer in found:
+        for id, name in answer.names.items():
+            if id not in best or answer.confidence[id] > best[id][0]:
+                best[id] = answer.confidence[id], name
+    return Answer({id: name for id, (_, name) in best.items()}, {id: sure for id, (sure, _) in best.items()})
 
 
 def predictor(policy, tokenizer, p: Parameters) -> Callable:
@@ -83,16 +115,15 @@ def probability(drawn: Continuation, phrase: str, skip: int) -> float:
     return math.exp(total)
 
 
-def ask(policy, tokenizer, items: Sequence[Item], hints, p: Parameters, *, seed: int) -> list[Query]:
-    """`samples` answers to each question, drawn at `temperature` from the `top_k` likeliest tokens."""
+def sample(policy, tokenizer, items: Sequence[Item], hints, p: Parameters, *, seed: int) -> list[Query]:
+    """`samples` answers to one question of each function, drawn at `temperature` from the `top_k` likeliest tokens."""
     asked = questions(items, hints, tokenizer, p)
-    ids = [collate.encode_prompt(text, tokenizer)[-p.max_prompt :] for text, _ in asked]
     drawn = continuations.draw(
-        policy, tokenizer, ids, each=p.samples, max_new_tokens=p.max_completion, temperature=p.temperature,
-        top_k=p.top_k, seed=seed, rows=p.rows,
+        policy, tokenizer, encode(asked, tokenizer, p), each=p.samples, max_new_tokens=p.max_completion,
+        temperature=p.temperature, top_k=p.top_k, seed=seed, rows=p.rows,
     )  # fmt: skip
     return [
-        Query(item.key, text, tuple(wanted), prompt.true_names(item),
-              tuple(prompt.parse(one.text, wanted) for one in many if one.finished))
-        for item, (text, wanted), many in zip(items, asked, drawn, strict=True)
+        Query(item.key, text, tuple(ids), prompt.true_names(item),
+              tuple(prompt.parse(one.text, ids) for one in many if one.finished))
+        for item, (text, ids), many in zip(items, asked, drawn, strict=True)
     ]  # fmt: skip

@@ -16,7 +16,7 @@ MEASURES = ("precision", "recall", "f1", "exact", "answered")
 def table(
     arm: str, seed: int, items: Sequence[Item], names: Mapping, counts: Mapping, unseen: Sequence[str]
 ) -> pd.DataFrame:
-    """One row for each variable that has a true name: who, where, what was said, and its scores.
+    """One row for each variable that has a true name: where it is, both names, and its scores.
 
     names: key of a function -> placeholder -> predicted name. counts: how often training has each true name.
     """
@@ -47,9 +47,9 @@ def summarise(scores: pd.DataFrame, arm: str, *, seed: int, draws: int) -> dict:
         row = {measure: float(np.mean(values)) for measure, values in means.items()}
         if len(means["f1"]) > 1:
             row["f1"] = metrics.bootstrap_interval(means["f1"], seed=seed, resamples=draws)
-        said = part[part["answered"] > 0]
+        named = part[part["answered"] > 0]
         row |= {f"micro_{measure}": float(part[measure].mean()) for measure in MEASURES[:4]}
-        row |= {f"of_answered_{m}": float(np.mean(means_of(said, m))) if len(said) else 0.0 for m in MEASURES[:2]}
+        row |= {f"of_answered_{m}": float(np.mean(means_of(named, m))) if len(named) else 0.0 for m in MEASURES[:2]}
         out[name] = row | {"variables": len(part), "binaries": part["binary"].nunique()}
     return out
 
@@ -60,7 +60,7 @@ def means_of(part: pd.DataFrame, measure: str) -> np.ndarray:
     return np.array([found[binary] for binary in sorted(found)])
 
 
-def claim(
+def compare_arms(
     scores: pd.DataFrame, text: str, arm: str, other: str, region: str, *, seed: int, draws: int, measure: str = "f1"
 ) -> dict | None:
     """A row of the claims table, `arm` minus `other` paired by binary; None with fewer than two binaries."""
@@ -74,7 +74,7 @@ def claim(
     return verdicts.paired(text, test, a, b, seed=seed, resamples=draws)
 
 
-def contrast(
+def compare_functions(
     text: str, first: pd.DataFrame, second: pd.DataFrame, *, seed: int, draws: int, measure: str = "f1"
 ) -> dict | None:
     """A claims row for two disjoint sets of functions under one arm, resampled apart; None where one has too little."""
@@ -95,7 +95,7 @@ def before_and_after(item: Item, names: Mapping[str, str]) -> str:
     return f"{item.code}\n--- predicted\n{rename(item.code, names)}\n--- true names: {truth}\n"
 
 
-def tell(value) -> str:
+def readable(value) -> str:
     """A number, or an estimate with its interval, for a table."""
     if isinstance(value, metrics.Interval):
         return f"{value.estimate:.3f} [{value.low:.3f}, {value.high:.3f}]"

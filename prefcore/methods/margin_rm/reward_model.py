@@ -1,4 +1,4 @@
-"""Reward models: any sequence classifier with one output, trained on pairs of texts and held against people's votes.
+"""A reward model: any sequence classifier with one output, trained on pairs of texts.
 
 The output r of a text is its reward; sigmoid(r_a - r_b) is P(a is preferred).
 """
@@ -15,10 +15,7 @@ from transformers.utils import logging
 from prefcore.data.types import Example, Pair
 from prefcore.engine.collate import Plan
 from prefcore.engine.descent import descend
-from prefcore.scoring import metrics
 from prefcore.scoring.votes import VotedPair
-
-BINS = 10  # of the expected calibration error
 
 
 def load(name: str, *, seed: int, device: str = "cpu", dtype: str = "float32"):
@@ -29,14 +26,14 @@ def load(name: str, *, seed: int, device: str = "cpu", dtype: str = "float32"):
     tokenizer = AutoTokenizer.from_pretrained(name)
     torch.manual_seed(seed)
     loader = AutoModelForSequenceClassification
-    told = logging.get_verbosity()
+    verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # else each load says at length that the head is new
     try:
         model = loader.from_pretrained(name, num_labels=1, dtype=getattr(torch, dtype), use_safetensors=True)
     except RuntimeError as error:
         raise ValueError(f"{name} is no reward model: its classifier has more than one output ({error})") from error
     finally:
-        logging.set_verbosity(told)
+        logging.set_verbosity(verbosity)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id  # a decoder looks for its last token by it
@@ -133,90 +130,3 @@ def save(model, tokenizer, folder: Path) -> None:
     """Plain transformers files, safetensors: AutoModelForSequenceClassification.from_pretrained(folder) loads them."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-# --- held against the votes of people whom the model has not seen -------------------------------------------------
-
-
-def correlation(probability: np.ndarray, share: np.ndarray) -> float:
-    """Pearson's r of P(a is preferred) with the share of people who prefer a."""
-    return metrics.pearson(probability, share)
-
-
-def accuracy(probability: np.ndarray, share: np.ndarray) -> float:
-    """Share of pairs where the model sides with the majority, of those that have one."""
-    clear = share != 0.5
-    if not clear.any():
-        raise metrics.Undefined("no pair has a majority")
-    return metrics.accuracy(probability[clear], (share[clear] > 0.5).astype(float))
-
-
-def ece(probability: np.ndarray, share: np.ndarray) -> float:
-    """Expected calibration error against the share, in probability; 10 bins, each pair seen from both sides."""
-    both = np.concatenate([probability, 1 - probability]), np.concatenate([share, 1 - share])
-    return metrics.expected_calibration_error(*both, bins=BINS)
-
-
-def compare(
-    first: np.ndarray, second: np.ndarray | None, share: np.ndarray, statistic: Callable, *, seed: int, draws: int
-) -> metrics.Interval:
-    """statistic(first) - statistic(second), mean over runs, with its 95 % interval over pairs and runs.
-
-    first, second: probabilities [R, N] of R runs for the same N pairs, NaN where a run has no say; second None: the
-    statistic of `first` itself. share [N]. Pairs are drawn with replacement, the same for both arms, and runs as in
-    metrics.bootstrap_seeds. statistic(probability [n], share [n]) -> float.
-    """
-    rng, (runs, size) = np.random.default_rng(seed), first.shape
-    if size < 3:
-        raise metrics.Undefined(f"an interval needs at least three pairs; there are {size}")
-
-    def effect(rows, columns) -> float:
-        return float(np.mean([
-            _of(first[r, columns], share[columns], statistic)
-            - (0 if second is None else _of(second[r, columns], share[columns], statistic))
-            for r in rows
-        ]))  # fmt: skip
-
-    values = []
-    for _ in range(draws):
-        rows, columns = rng.integers(runs, size=max(runs - 1, 1)), rng.integers(size, size=size)
-        try:
-            values.append(effect(rows, columns))
-        except metrics.Undefined:
-            continue
-    if len(values) < 0.9 * draws:
-        raise metrics.Undefined(f"{size} pairs are too few: undefined on {draws - len(values)} of {draws} draws")
-    return metrics.Interval(effect(range(runs), np.arange(size)), *map(float, np.quantile(values, [0.025, 0.975])))
-
-
-def held_out_table(scores: pd.DataFrame, arm: str, region: str) -> tuple[np.ndarray, np.ndarray]:
-    """(probabilities [R, N], share [N]) of one arm: R runs, the N pairs of a region, NaN where a run has no say.
-
-    region: "out of domain" (pairs of the domain that a run did not train on), "all" (of the others), or a stratum of
-    these. Columns of `scores`: arm, fold, seed, id, stratum, held_out, probability, share.
-    """
-    outside = region == "out of domain"
-    part = scores[scores["held_out"] == outside]
-    part = part[part["stratum"] == region] if region not in ("all", "out of domain") else part
-    ids = part.drop_duplicates("id").set_index("id")["share"].sort_index()
-    wide = part[part["arm"] == arm].pivot(index=["fold", "seed"], columns="id", values="probability")
-    return wide.reindex(columns=ids.index).to_numpy(float), ids.to_numpy(float)
-
-
-def measure(
-    scores: pd.DataFrame, arm: str, other: str | None, region: str, statistic: Callable, *, seed: int, draws: int
-) -> metrics.Interval | None:
-    """`compare` of two arms (or of one, where `other` is None) in a region; None where it has no value there."""
-    first, share = held_out_table(scores, arm, region)
-    second = held_out_table(scores, other, region)[0] if other else None
-    try:
-        return compare(first, second, share, statistic, seed=seed, draws=draws)
-    except metrics.Undefined:
-        return None
-
-
-def _of(probability: np.ndarray, share: np.ndarray, statistic: Callable) -> float:
-    known = ~np.isnan(probability)
-    if not known.any():
-        raise metrics.Undefined("none of the pairs that were drawn is one of this run")
-    return statistic(probability[known], share[known])

@@ -1,23 +1,22 @@
-"""How often heads and mixtures are right: for an attribute, for a pair of texts, and as a table of scores."""
+"""Accuracy of heads and mixtures: for an attribute, for a pair of texts, and as a table of scores with intervals."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from prefcore.lab import verdicts
 from prefcore.methods.micro.mixture import Mixture, Rows, outputs
 from prefcore.scoring import metrics
 
 
-def right(probability: Tensor) -> Tensor:
+def correct(probability: Tensor) -> Tensor:
     """1 where the preferred text is the likelier one, 0 where it is not, 0.5 where the two are even, [n]."""
     return 0.5 + 0.5 * (probability - 0.5).sign()
 
 
-def right_by_head(margins: Tensor) -> Tensor:
+def heads_correct(margins: Tensor) -> Tensor:
     """1 where a head prefers the preferred text, 0 where it does not, 0.5 where it is even: [n,K]."""
     return 0.5 + 0.5 * margins.sign()
 
@@ -36,26 +35,51 @@ def by_pair(values: Tensor, pair: Tensor) -> np.ndarray:
     return (torch.zeros(len(numbers), dtype=torch.float64).index_add_(0, place, values.double()) / count).numpy()
 
 
-def accuracies(mixture: Mixture, rows: Rows, attributes: int) -> Tensor:
-    """How often each head is right for each attribute, [A,K]."""
-    return by_attribute(right_by_head(outputs(mixture, rows)[1]), rows.attribute, attributes)
+def of_heads(mixture: Mixture, rows: Rows, attributes: int) -> Tensor:
+    """Each head's accuracy for each attribute, [A,K]."""
+    return by_attribute(heads_correct(outputs(mixture, rows)[1]), rows.attribute, attributes)
 
 
-def right_of_best(mixture: Mixture, rows: Rows, choosing: Rows, attributes: int) -> Tensor:
-    """Whether the head that is right most often for a row's attribute on the rows `choosing` is right on it, [n]."""
-    best = accuracies(mixture, choosing, attributes).argmax(1)
-    return right_by_head(outputs(mixture, rows)[1]).gather(1, best[rows.attribute][:, None])[:, 0]
+def best_head_correct(mixture: Mixture, rows: Rows, choosing: Rows, attributes: int) -> Tensor:
+    """`heads_correct` of one head a row: that with the best accuracy for the row's attribute on `choosing`, [n]."""
+    best = of_heads(mixture, choosing, attributes).argmax(1)
+    return heads_correct(outputs(mixture, rows)[1]).gather(1, best[rows.attribute][:, None])[:, 0]
 
 
-def weigh(mixture: Mixture, rows: Rows, attributes: int, weights: Callable) -> Tensor:
+def attribute_weights(mixture: Mixture, rows: Rows, attributes: int, weights: Callable) -> Tensor:
     """Log of fixed head weights for each attribute [A,K] from its rows; weights(margins [n,K]) -> [K], n may be 0."""
     _, margins = outputs(mixture, rows)
     return torch.stack([weights(margins[rows.attribute == attribute]).log() for attribute in range(attributes)])
 
 
-def score(values: Tensor, rows: Rows, **columns) -> pd.DataFrame:
+def score_pairs(values: Tensor, rows: Rows, **columns) -> pd.DataFrame:
     """One row a pair: id, accuracy (mean of values [n] over the pair's rows), and the columns (world, arm, seed)."""
     return pd.DataFrame({**columns, "id": rows.pair.unique().numpy(), "accuracy": by_pair(values, rows.pair)})
+
+
+def evaluate(mixture: Mixture, rows: Rows, predict: Callable, reads: str = "", **columns) -> pd.DataFrame:
+    """Scores of predict(router_logits [n,K], margins [n,K]) -> [n]; `reads` is the router's column."""
+    return score_pairs(correct(predict(*outputs(mixture, rows, reads))), rows, **columns)
+
+
+def evaluate_heads(
+    mixture: Mixture, splits: Mapping[str, Rows], predict: Callable, *, arm: str, **columns
+) -> pd.DataFrame:  # fmt: skip
+    """The mixture, and its best heads, on the rows "test": chosen on the rows "validation", and picked on test."""
+    test, attributes = splits["test"], int(splits["test"].attribute.max()) + 1
+    frames = [evaluate(mixture, test, predict, arm=arm, **columns)]
+    for name, choosing in (("best head", "validation"), ("best head, picked on test", "test")):
+        values = best_head_correct(mixture, test, splits[choosing], attributes)
+        frames.append(score_pairs(values, test, arm=f"{arm}: {name}", **columns))
+    return pd.concat(frames)
+
+
+def evaluate_weighted(
+    mixture: Mixture, few: Rows, rows: Rows, weights: Callable, predict: Callable, **columns
+) -> pd.DataFrame:  # fmt: skip
+    """`evaluate` with fixed weights for each attribute, from its rows in `few` (`attribute_weights`), and no router."""
+    logits = attribute_weights(mixture, few, int(rows.attribute.max()) + 1, weights)[rows.attribute]
+    return score_pairs(correct(predict(logits, outputs(mixture, rows)[1])), rows, **columns)
 
 
 def table(scores: pd.DataFrame, world: str, arm: str) -> np.ndarray:
@@ -75,31 +99,12 @@ def summarise(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["world", "arm", "estimate", "low", "high"])
 
 
-def measure(mixture: Mixture, rows: Rows, predict: Callable, reads: str = "", **columns) -> pd.DataFrame:
-    """`score` of what predict(router_logits [n,K], margins [n,K]) -> [n] says; `reads` is the router's column."""
-    return score(right(predict(*outputs(mixture, rows, reads))), rows, **columns)
-
-
-def examine(mixture: Mixture, splits: Mapping[str, Rows], predict: Callable, *, arm: str, **columns) -> pd.DataFrame:
-    """The mixture, and its best heads, on the rows "test": chosen on the rows "validation", and picked on test."""
-    test, attributes = splits["test"], int(splits["test"].attribute.max()) + 1
-    frames = [measure(mixture, test, predict, arm=arm, **columns)]
-    for name, choosing in (("best head", "validation"), ("best head, picked on test", "test")):
-        values = right_of_best(mixture, test, splits[choosing], attributes)
-        frames.append(score(values, test, arm=f"{arm}: {name}", **columns))
-    return pd.concat(frames)
-
-
-def claim(text: str, test: str, better: np.ndarray, worse: np.ndarray, seed: int) -> dict:
-    """A row of the claims table: better - worse, both [seeds, items], should be above 0; items are pairs or people."""
-    test = f"{test}; {better.shape[1]} items, {better.shape[0]} seed(s)"
-    return verdicts.paired(text, test, better, worse, seed=seed)
-
-
-def changes(scores: pd.DataFrame, arms: Mapping[str, str], main: str, seed: int) -> list[dict]:
-    """In each world, every arm (shown name -> arm) less the main one: mean difference of accuracy with its interval."""
+def changes(
+    scores: pd.DataFrame, worlds: Iterable[str], arms: Mapping[str, str], main: str, seed: int
+) -> list[dict]:  # fmt: skip
+    """In each of the worlds every arm (shown name -> arm) less the main one: mean difference with its interval."""
     rows = []
-    for world in dict.fromkeys(scores["world"]) if arms else ():
+    for world in worlds:
         for name, arm in arms.items():
             gap = metrics.paired_difference(table(scores, world, arm), table(scores, world, main), seed=seed)
             rows.append({"world": world, "ablation": name, **gap._asdict()})
@@ -109,11 +114,3 @@ def changes(scores: pd.DataFrame, arms: Mapping[str, str], main: str, seed: int)
 def as_metrics(summary: pd.DataFrame) -> dict:
     """The summary as nested plain numbers: "world: arm" -> estimate, low, high."""
     return {f"{row.pop('world')}: {row.pop('arm')}": row for row in summary.to_dict("records")}
-
-
-def measure_weighed(
-    mixture: Mixture, few: Rows, rows: Rows, weights: Callable, predict: Callable, **columns
-) -> pd.DataFrame:  # fmt: skip
-    """`measure` with fixed weights for each attribute, which its rows in `few` give (see `weigh`), and no router."""
-    logits = weigh(mixture, few, int(rows.attribute.max()) + 1, weights)[rows.attribute]
-    return score(right(predict(logits, outputs(mixture, rows)[1])), rows, **columns)

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from prefcore.data.rows import DataError
-from prefcore.methods.micro import accuracy as rightness
-from prefcore.methods.micro import mixture
+from prefcore.methods.micro import accuracy, mixture, training
 from prefcore.methods.micro.criteria import scaled
-from prefcore.methods.micro.mixture import Mixture, Recipe, Rows, Schedule
+from prefcore.methods.micro.mixture import Mixture, Recipe, Rows
+from prefcore.methods.micro.training import Schedule
 from prefcore.scoring.votes import VotedPair
 
 PERSON_FOLDS = 2
@@ -114,7 +114,7 @@ def make_folds(people: Annotators, folds: int, seed: int) -> list[Fold]:
     return out
 
 
-def few(people: Annotators, fold: Fold, votes: int, seed: int) -> Rows:
+def take_few(people: Annotators, fold: Fold, votes: int, seed: int) -> Rows:
     """At most `votes` random votes of each new person of the fold, to adapt to; more hold what fewer held."""
     order = fold.adapt[torch.randperm(len(fold.adapt), generator=torch.Generator().manual_seed(seed))]
     person = people.rows.attribute[order].numpy()
@@ -137,7 +137,7 @@ def adapt(
         at = (logits + bias[rows.attribute])[index]
         return loss(at, targets(at.detach(), margins[index]))
 
-    mixture.descend([bias], losses, len(logits), schedule._replace(batch_size=len(logits)), seed=0)
+    training.minimise([bias], losses, len(logits), schedule._replace(batch_size=len(logits)), seed=0)
     return bias.detach()
 
 
@@ -154,12 +154,12 @@ def evaluate(
     logits, margins = mixture.outputs(model, rows)
     shifts = {arm: torch.zeros_like(logits)}
     for number in votes if ways else ():
-        given = few(people, fold, number, seed)
+        given = take_few(people, fold, number, seed)
         for name, way in ways.items():
             shifts[f"{arm} + {number} votes, {name}"] = way(model, given, len(people.names))[rows.attribute]
     frames = []
     for name, shift in shifts.items():
-        values = rightness.right(predict(logits + shift, margins)).numpy()
+        values = accuracy.correct(predict(logits + shift, margins)).numpy()
         found = pd.DataFrame({"id": rows.attribute.numpy(), "value": values}).groupby("id")["value"]
         frames.append(found.agg(correct="sum", count="count").reset_index().assign(world="people", arm=name, seed=seed))
     return pd.concat(frames)
@@ -175,7 +175,7 @@ def cross_validate(
     """
     frames, histories = [], []
     for fold, (arm, recipe) in product(make_folds(people, folds, 0), recipes.items()):
-        model, history = mixture.train(mixture.pick(people.rows, fold.train), recipe, schedule, seed)
+        model, history = training.train(mixture.pick(people.rows, fold.train), recipe, schedule, seed)
         histories.append(history.assign(world="people", arm=arm, seed=seed))
         frames.append(evaluate(people, fold, model, arm, seed, votes, predict, ways if recipe.heads > 1 else {}))
     return over_folds(frames), pd.concat(histories)

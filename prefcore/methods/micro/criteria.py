@@ -1,8 +1,7 @@
 """Real texts under criteria that contradict each other, every one of them measured on the text or by its raters.
 
 Nothing is guessed: a criterion prefers a text because a number is larger (`MEASURES` has the formulas). Each has
-several wordings, some held out. The *planted* population has the same real texts, but made-up people: six groups
-that each want two qualities, whose choice probabilities are known exactly. All that is made up is called planted.
+several wordings, some held out. Nothing here is made up; people who are stand in world/planted.py.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -58,12 +57,7 @@ QUALITIES = {  # name: (measure, direction, phrases)
                                   "spoken by nobody in particular", "far from its speaker", "free of I, my and we")),
 }  # fmt: skip
 CRITERIA = ("positive", "negative", "agreed", "long", "plain", "punctuated", "personal")
-PLANTED = (  # what a planted group wants: 0.8 of the first quality, 0.6 of the second (a vector of length 1)
-    ("positive", "long"), ("negative", "plain"), ("short", "agreed"), ("punctuated", "personal"), ("bare", "learned"),
-    ("impersonal", "disputed"),
-)  # fmt: skip
 MOST = 8  # pairs that a text may be in
-LEAST_SHARE = 0.05  # of every planted group in every domain
 
 
 class Pool(NamedTuple):
@@ -84,24 +78,12 @@ class Choice(NamedTuple):
     pair: int
 
 
-class Said(NamedTuple):
+class Contexts(NamedTuple):
     """What a router reads: prompt [domains,Q]; seen, unseen [attributes, wordings, domains, Q] in two sets of words."""
 
     prompt: Tensor
     seen: Tensor
     unseen: Tensor
-
-
-class Planted(NamedTuple):
-    """A *planted* test set with its exact probabilities, every pair once for each of G groups.
-
-    rows: n x G rows, pair by pair; the first text counts as preferred. shares [n,G] = P(group | domain),
-    preferences [n,G] = P(first is preferred | pair, group).
-    """
-
-    rows: Rows
-    shares: Tensor
-    preferences: Tensor
 
 
 def measure(texts: Sequence[ratings.Text]) -> np.ndarray:
@@ -186,7 +168,7 @@ def pooled_choices(pool: Pool, pairs: int, gap: float, seed: int) -> list[Choice
 def _pairs(pool: Pool, pairs: int, gap: float, seed: int):
     """(position, position, gap of each criterion [C], generator) of pairs of one domain with opinions on both sides."""
     rng, tries = np.random.default_rng([seed, len(pool.texts)]), 100 * pairs
-    wanted = np.stack([_level(pool.levels, name) for name in CRITERIA], 1)
+    wanted = np.stack([level(pool.levels, name) for name in CRITERIA], 1)
     members = [np.flatnonzero(pool.domain == d) for d in range(len(DOMAINS))]
     first = rng.integers(len(pool.texts), size=tries)
     place = (rng.random(tries) * np.array([len(m) for m in members])[pool.domain[first]]).astype(int)
@@ -207,7 +189,8 @@ def _pairs(pool: Pool, pairs: int, gap: float, seed: int):
         raise ValueError(f"{len(pool.texts)} texts gave {found} pairs, not {pairs}: take more texts or fewer pairs")
 
 
-def _level(levels: np.ndarray, quality: str) -> np.ndarray:
+def level(levels: np.ndarray, quality: str) -> np.ndarray:
+    """How much of a quality each text has, [N], from its levels [N,M]: standard deviations of the quality's measure."""
     measure, direction, _ = QUALITIES[quality]
     return direction * levels[:, list(MEASURES).index(measure)]
 
@@ -219,7 +202,7 @@ def wordings(qualities: Sequence[str], *, seen: bool) -> list[str]:
     return [frame.format(phrase) for phrase in phrases for frame in FRAMES]
 
 
-def say(attributes: Sequence[Sequence[str]], embed: Callable) -> Said:
+def embed_contexts(attributes: Sequence[Sequence[str]], embed: Callable) -> Contexts:
     """The router's vectors: the domain alone, and each wording of each attribute with the domain after it."""
     def table(seen):
         lines = [f"{words} {domain}" for qualities in attributes for words in wordings(qualities, seen=seen)
@@ -227,81 +210,30 @@ def say(attributes: Sequence[Sequence[str]], embed: Callable) -> Said:
         found = torch.from_numpy(scaled(embed(lines)))
         return found.reshape(len(attributes), -1, len(DOMAINS), found.shape[1])
 
-    return Said(torch.from_numpy(scaled(embed(list(DOMAINS)))), table(True), table(False))
+    return Contexts(torch.from_numpy(scaled(embed(list(DOMAINS)))), table(True), table(False))
 
 
-def make_rows(pool: Pool, choices: Sequence[Choice], said: Said, seed: int) -> Rows:
+def make_rows(pool: Pool, choices: Sequence[Choice], contexts: Contexts, seed: int) -> Rows:
     """The choices as vectors; each gets one wording of either set, drawn with `seed`."""
     preferred, other, attribute, pair = (np.array(column) for column in zip(*choices, strict=True))
     difference = torch.from_numpy(pool.vectors[preferred] - pool.vectors[other])
-    return _rows(difference, pool.domain[preferred], attribute, pair, said, seed)
+    return rows_of(difference, pool.domain[preferred], attribute, pair, contexts, seed)
 
 
-def _rows(difference: Tensor, domain, attribute, pair, said: Said, seed: int) -> Rows:
+def rows_of(difference: Tensor, domain, attribute, pair, contexts: Contexts, seed: int) -> Rows:
+    """Rows of these differences [n,D]; domain, attribute, pair [n] are arrays; one wording of either set by chance."""
     rng = np.random.default_rng([seed, len(pair)])
-    seen, unseen = (t[attribute, rng.integers(t.shape[1], size=len(pair)), domain] for t in (said.seen, said.unseen))
-    return Rows(difference, said.prompt[domain], seen, unseen, torch.from_numpy(attribute), torch.from_numpy(pair))
+    seen, unseen = (words[attribute, rng.integers(words.shape[1], size=len(pair)), domain]
+                    for words in (contexts.seen, contexts.unseen))  # fmt: skip
+    return Rows(difference, contexts.prompt[domain], seen, unseen, torch.from_numpy(attribute), torch.from_numpy(pair))
 
 
 def make_worlds(pools: Mapping[str, Pool], embed: Callable, p: Parameters) -> dict[str, dict[str, Rows]]:
     """"opposite" and "pooled": rows of each split, `criteria_pairs` pairs with opinions of at least `gap`."""
-    said = say([(name,) for name in CRITERIA], embed)
+    contexts = embed_contexts([(name,) for name in CRITERIA], embed)
     worlds: dict[str, dict[str, Rows]] = {}
     for name, choose in (("opposite", opposite_choices), ("pooled", pooled_choices)):
         sizes = zip(SPLITS, p.criteria_pairs, strict=True)
         choices = {split: choose(pools[split], size, p.gap, p.seed) for split, size in sizes}
-        worlds[name] = {split: make_rows(pools[split], rows, said, p.seed) for split, rows in choices.items()}
+        worlds[name] = {split: make_rows(pools[split], rows, contexts, p.seed) for split, rows in choices.items()}
     return worlds
-
-
-def planted_shares(seed: int) -> np.ndarray:
-    """P(planted group | domain) [domains, groups]: 0.05 each, and the rest as a Dirichlet(1) draw of the domain."""
-    drawn = np.random.default_rng([seed, 1]).dirichlet(np.ones(len(PLANTED)), size=len(DOMAINS))
-    return LEAST_SHARE + (1 - LEAST_SHARE * len(PLANTED)) * drawn
-
-
-def planted_rewards(levels: np.ndarray, beta: float) -> np.ndarray:
-    """The planted groups' rewards [N,G] of texts with these levels [N,M]: beta x (0.8 first + 0.6 second quality)."""
-    return beta * np.stack([0.8 * _level(levels, a) + 0.6 * _level(levels, b) for a, b in PLANTED], 1)
-
-
-def planted_votes(pool: Pool, said: Said, pairs: int, beta: float, seed: int) -> Rows:
-    """Training rows of the planted population: for each pair one person's group and vote are drawn.
-
-    difference is that of the measured levels [n,M], in which the planted rewards are linear: what a model then misses
-    is due to the groups, not to the encoder.
-    """
-    exact = planted_exact(pool, said, pairs, beta, seed)
-    rng = np.random.default_rng([seed, pairs, 2])
-    groups = exact.shares.shape[1]
-    group = np.array([rng.choice(groups, p=row) for row in exact.shares.numpy()])
-    row = np.arange(pairs) * groups + group
-    first = rng.random(pairs) < exact.preferences.numpy()[np.arange(pairs), group]
-    rows = Rows(*(column[torch.from_numpy(row)] for column in exact.rows))
-    sign = torch.from_numpy(np.where(first, 1, -1).astype(np.float32))
-    return rows._replace(difference=rows.difference * sign[:, None])
-
-
-def planted_exact(pool: Pool, said: Said, pairs: int, beta: float, seed: int) -> Planted:
-    """Random pairs of one domain with the exact probabilities of the planted population."""
-    rng = np.random.default_rng([seed, pairs, 3])
-    members = [np.flatnonzero(pool.domain == d) for d in range(len(DOMAINS))]
-    a = rng.integers(len(pool.texts), size=pairs)
-    b = np.array([rng.choice(members[pool.domain[i]][members[pool.domain[i]] != i]) for i in a])
-    rewards = planted_rewards(pool.levels, beta)
-    shares = planted_shares(0)[pool.domain[a]]
-    groups = shares.shape[1]
-    difference = torch.from_numpy((pool.levels[a] - pool.levels[b]).astype(np.float32)).repeat_interleave(groups, 0)
-    rows = _rows(difference, np.repeat(pool.domain[a], groups), np.tile(np.arange(groups), pairs),
-                 np.repeat(np.arange(pairs), groups), said, seed)  # fmt: skip
-    return Planted(rows, torch.from_numpy(shares), torch.from_numpy(rewards[a] - rewards[b]).sigmoid())
-
-
-def planted_cross_entropy(log_first: Tensor, log_second: Tensor, planted: Planted) -> Tensor:
-    """Exact cross-entropy [n] (nats) of a prediction for each pair, the mean over its groups and votes.
-
-    log_first, log_second [n x G]: the log-probabilities that the first and the second text is preferred.
-    """
-    first, second = (x.double().reshape(planted.shares.shape) for x in (log_first, log_second))
-    expected = planted.preferences * first + (1 - planted.preferences) * second
-    return -(planted.shares * expected).sum(1)

@@ -1,14 +1,13 @@
-"""Linear heads and a router on vectors that are computed once: made, trained and read, the same for the same seed.
+"""Linear heads and a router on vectors that are computed once: what they are, how they start, what they say.
 
-The loss is an argument; nothing here knows a method. Everything is small, so that a run takes seconds on one core.
+Nothing here knows a loss. Everything is small, so that a run takes seconds on one core.
 """
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -31,30 +30,12 @@ class Rows(NamedTuple):
     pair: Tensor
 
 
-class Recipe(NamedTuple):
-    """How to make and train a mixture: loss(router_logits [B,K], margins [B,K]) -> [B]; head and router make parts."""
-
-    loss: Callable
-    heads: int
-    router: Callable
-    head: Callable
-    reads: str
-
-
 class Mixture(NamedTuple):
     """heads: D -> K without bias. router: Q -> K logits. `reads` names the column of Rows that the router reads."""
 
     heads: nn.Module
     router: nn.Module
     reads: str = "prompt"
-
-
-class Schedule(NamedTuple):
-    """AdamW without weight decay; warm-up over 5 % of the steps, then a cosine to 0."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
 
 
 def pick(rows: Rows, index) -> Rows:
@@ -67,7 +48,7 @@ def take(rows: Rows, per_attribute: int, seed: int) -> Rows:
 
     Raises ValueError, with its number, for an attribute that has fewer.
     """
-    order = torch.randperm(len(rows.attribute), generator=_generator(seed))
+    order = torch.randperm(len(rows.attribute), generator=torch.Generator().manual_seed(seed))
     chosen = []
     for attribute in rows.attribute.unique().tolist():
         inside = order[rows.attribute[order] == attribute]
@@ -109,9 +90,19 @@ def constant_router(width: int, heads: int, generator: torch.Generator) -> nn.Mo
     return router
 
 
-def told_router(width: int, heads: int, generator: torch.Generator) -> nn.Module:
+def oracle_router(width: int, heads: int, generator: torch.Generator) -> nn.Module:
     """All weight on the head whose number it reads (the column `attribute`): a head for each, nothing to learn."""
     return nn.Embedding.from_pretrained(1000.0 * torch.eye(heads), freeze=True)
+
+
+class Recipe(NamedTuple):
+    """How to make and train a mixture: loss(router_logits [B,K], margins [B,K]) -> [B]; router and head make parts."""
+
+    loss: Callable
+    heads: int
+    router: Callable = linear_router
+    head: Callable = linear_heads
+    reads: str = "prompt"
 
 
 def make(rows: Rows, recipe: Recipe, seed: int) -> Mixture:
@@ -119,17 +110,11 @@ def make(rows: Rows, recipe: Recipe, seed: int) -> Mixture:
     count, heads = len(rows.difference), recipe.heads
     if not 1 <= heads <= count:
         raise ValueError(f"heads is {heads}; with {count} rows it must be from 1 to {count}")
-    generator = _generator(seed)
+    generator = torch.Generator().manual_seed(seed)
     width, prompt_width = rows.difference.shape[1], rows.prompt.shape[1]
     return Mixture(
         recipe.head(width, heads, generator), recipe.router(prompt_width, heads, generator), recipe.reads
     )  # fmt: skip
-
-
-def train(rows: Rows, recipe: Recipe, schedule: Schedule, seed: int) -> tuple[Mixture, pd.DataFrame]:
-    """(a new mixture trained on these rows, its history)."""
-    model = make(rows, recipe, seed)
-    return model, fit(model, rows, recipe.loss, schedule, seed=seed)
 
 
 def copy_with(mixture: Mixture, *, reads: str) -> Mixture:
@@ -143,87 +128,6 @@ def outputs(mixture: Mixture, rows: Rows, reads: str = "") -> tuple[Tensor, Tens
         return mixture.router(getattr(rows, reads or mixture.reads)), mixture.heads(rows.difference)
 
 
-def fit(mixture: Mixture, rows: Rows, loss: Callable, schedule: Schedule, *, seed: int) -> pd.DataFrame:
-    """Train heads and router in place; loss(router_logits [B,K], margins [B,K]) -> [B]. History: step, loss."""
-    prompt = getattr(rows, mixture.reads)
-
-    def losses(index, epoch):
-        return loss(mixture.router(prompt[index]), mixture.heads(rows.difference[index]))
-
-    return descend(trained(mixture.heads, mixture.router), losses, len(prompt), schedule, seed=seed)
-
-
-def fit_router(mixture: Mixture, rows: Rows, loss: Callable, schedule: Schedule, *, seed: int) -> pd.DataFrame:
-    """Train the router alone in place; loss(router_logits [B,K], margins [B,K]) -> [B] sees the frozen heads."""
-    _, margins = outputs(mixture, rows)
-    prompt = getattr(rows, mixture.reads)
-
-    def losses(index, epoch):
-        return loss(mixture.router(prompt[index]), margins[index])
-
-    return descend(trained(mixture.router), losses, len(prompt), schedule, seed=seed)
-
-
-def fit_router_to_targets(
-    mixture: Mixture, rows: Rows, targets: Callable, loss: Callable, schedule: Schedule, *, seed: int
-) -> pd.DataFrame:
-    """Train the router alone in place on targets that are computed at the start of each epoch and then kept.
-
-    targets(router_logits [n,K], margins [n,K]) -> [n,K]; loss(router_logits [B,K], targets [B,K]) -> [B].
-    """
-    _, margins = outputs(mixture, rows)
-    prompt, kept = getattr(rows, mixture.reads), {}
-
-    def losses(index, epoch):
-        if epoch not in kept:
-            kept.clear()
-            with torch.no_grad():
-                kept[epoch] = targets(mixture.router(prompt), margins)
-        return loss(mixture.router(prompt[index]), kept[epoch][index])
-
-    return descend(trained(mixture.router), losses, len(prompt), schedule, seed=seed)
-
-
-def trained(*modules: nn.Module) -> list[Tensor]:
-    """The parameters of the modules that take part in training."""
-    return [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
-
-
-def descend(
-    parameters: Sequence[Tensor], losses: Callable, count: int, schedule: Schedule, *, seed: int
-) -> pd.DataFrame:
-    """Minibatch descent in place: losses(index [B], epoch) -> [B]. One history row a step: step, loss (their mean).
-
-    The order of an epoch is drawn from (seed, epoch). Raises ValueError, with the step, for a loss that is not finite.
-    """
-    if not count:
-        raise ValueError("there are no rows to learn from")
-    steps = schedule.epochs * math.ceil(count / schedule.batch_size)
-    optimiser = torch.optim.AdamW(parameters, lr=schedule.learning_rate, weight_decay=0.0)
-    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _pace(step, steps))
-    history = []
-    for epoch in range(schedule.epochs):
-        order = torch.randperm(count, generator=_generator(1_000_003 * seed + epoch))
-        for index in order.split(schedule.batch_size):
-            loss = losses(index, epoch).mean()
-            if not torch.isfinite(loss):
-                raise ValueError(f"the loss is {loss.item()} at step {len(history) + 1}: lower the learning rate")
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            rate.step()
-            history.append(loss.detach())
-    values = torch.stack(history).tolist() if history else []
-    return pd.DataFrame({"step": range(1, len(values) + 1), "loss": values})
-
-
-def _pace(step: int, steps: int) -> float:
-    warm = max(1, round(0.05 * steps))
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-
-
 def _linear(width: int, outputs: int, scale: float, generator: torch.Generator, *, bias: bool = True) -> nn.Linear:
     with torch.random.fork_rng(devices=[]):  # its own start is drawn from the global stream: leave that as it was
         layer = nn.Linear(width, outputs, bias=bias)
@@ -232,7 +136,3 @@ def _linear(width: int, outputs: int, scale: float, generator: torch.Generator, 
         if bias:
             layer.bias.zero_()
     return layer
-
-
-def _generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)

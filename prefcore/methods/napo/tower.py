@@ -1,4 +1,4 @@
-"""A small LLaVA made here: a vision tower taught on pictures, a projector, and the first layers of a language model.
+"""A small LLaVA made here: a vision tower trained on pictures, a projector, and the first layers of a language model.
 
 Two stages: the tower learns what pictures show; then projector and language layers learn to answer questions, on rows
 in which a planted prior lets the question's words alone suggest the answer.
@@ -27,7 +27,7 @@ from prefcore.data.types import Parameters
 from prefcore.engine import models
 from prefcore.engine.descent import descend
 from prefcore.methods.napo import vision
-from prefcore.methods.napo.world import pictures
+from prefcore.methods.napo.world import archive, pictures
 from prefcore.scoring import metrics
 
 SIZE, PATCH = 64, 16  # pixels: a picture has (SIZE / PATCH)^2 = 16 tokens
@@ -40,24 +40,24 @@ TEMPLATE = (  # of the model made here: the picture, the question, a new line
 
 
 def fit(p: Parameters, build: Path) -> None:
-    """data/pictures -> tower/ and metrics/<profile>/vision.json: what the tower tells of pictures it has not seen."""
+    """data/pictures -> tower/ and metrics/<profile>/vision.json: how often the tower is right on held-out pictures."""
     models.choose_device(p.device, p.threads)
-    facts = {split: pictures.read_facts(pictures.ARCHIVE, split) for split in ("train", "test")}
+    facts = {split: archive.read_facts(archive.ARCHIVE, split) for split in ("train", "test")}
     facts["train"] = facts["train"][: p.tower_pictures]
     pixels, labels = {}, {}
     for split, found in facts.items():
-        album = pictures.load(fact.picture for fact in found)
+        album = archive.load_pictures(fact.picture for fact in found)
         pixels[split] = as_pixels([album[fact.picture] for fact in found])
-        shapes = [pictures.SHAPES.index(fact.shape) for fact in found]
-        labels[split] = [torch.tensor(shapes), torch.tensor([pictures.COLOURS.index(fact.colour) for fact in found])]
+        shapes = [archive.SHAPES.index(fact.shape) for fact in found]
+        labels[split] = [torch.tensor(shapes), torch.tensor([archive.COLOURS.index(fact.colour) for fact in found])]
     tower = make_tower(p.seed)
     how = {"epochs": p.tower_epochs, "learning_rate": p.tower_learning_rate, "batch_size": 64, "seed": p.seed}
     head, _ = fit_tower(tower, pixels["train"], labels["train"], **how)
     with torch.no_grad():
-        told = head(look(tower, pixels["test"]).mean(1)).split([len(pictures.SHAPES), len(pictures.COLOURS)], 1)
+        logits = head(patches(tower, pixels["test"]).mean(1)).split([len(archive.SHAPES), len(archive.COLOURS)], 1)
     report: dict = {split: len(found) for split, found in facts.items()}
-    for name, logits, label in zip(("shape", "colour"), told, labels["test"], strict=True):
-        right = (logits.argmax(1) == label).double().numpy()
+    for name, scores, label in zip(("shape", "colour"), logits, labels["test"], strict=True):
+        right = (scores.argmax(1) == label).double().numpy()
         report[name] = metrics.bootstrap_interval(right, seed=p.seed)
     shutil.rmtree(build / "tower", ignore_errors=True)
     tower.save_pretrained(build / "tower")
@@ -72,13 +72,13 @@ def fit_biased(p: Parameters, build: Path) -> None:
     processor, model = assemble(tower, policy, tokenizer, layers=p.language_layers, seed=p.seed)
     model = model.to(device)
     rows = pictures.read_rows(build / "pictures.jsonl", "teach")
-    album = pictures.load(row.picture for row in rows if row.picture)
+    album = archive.load_pictures(row.picture for row in rows if row.picture)
     prompts = vision.make_prompts(processor, [(album.get(row.picture), row.question or None) for row in rows])
     examples = [
         vision.make_example(row.id, prompt, (row.chosen,), tokenizer, max_completion=p.max_completion)
         for row, prompt in zip(rows, prompts, strict=True)
     ]
-    vision.teach(
+    vision.fine_tune(
         model, examples, [prompt.image for prompt in prompts], epochs=p.taught_epochs,
         learning_rate=p.taught_learning_rate, batch_size=16, seed=p.seed, pad_id=tokenizer.pad_token_id,
         label="biased model",
@@ -101,9 +101,9 @@ def fit_tower(
     tower: CLIPVisionModel, pixels: Tensor, labels: Sequence[Tensor], *, epochs: int, learning_rate: float,
     batch_size: int, seed: int,
 ) -> tuple[torch.nn.Linear, pd.DataFrame]:
-    """Teach a tower to tell what pictures show, in place; returns (head on the mean of its tokens, a row a step).
+    """Train a tower to classify pictures, in place; returns (head on the mean of its patches, a row a step).
 
-    pixels [n, 3, H, W]; labels: a list of [n] class numbers, one for each thing told (shape, colour). Pictures are
+    pixels [n, 3, H, W]; labels: a list of [n] class numbers (of shape, of colour). Pictures are
     mirrored and moved by up to 6 pixels at random.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -114,19 +114,19 @@ def fit_tower(
     order = torch.cat([torch.randperm(len(pixels), generator=generator) for _ in range(epochs)])
 
     def loss(batch):
-        logits = head(look(tower, move(pixels[batch], generator)).mean(1)).split(counts, 1)
+        logits = head(patches(tower, augment(pixels[batch], generator)).mean(1)).split(counts, 1)
         return sum(torch.nn.functional.cross_entropy(o, t[batch]) for o, t in zip(logits, labels, strict=True)), {}
 
     how = {"learning_rate": learning_rate, "weight_decay": 0.01, "label": "vision tower"}
     return head, descend(trained, order.split(batch_size), loss, **how)
 
 
-def look(tower: CLIPVisionModel, pixels: Tensor) -> Tensor:
-    """The tower's tokens [n, 16, H] of pictures, the class token left out, as LLaVA reads them."""
+def patches(tower: CLIPVisionModel, pixels: Tensor) -> Tensor:
+    """The tower's states [n, 16, H] of a picture's patches, the class token left out, as LLaVA reads them."""
     return tower(pixels).last_hidden_state[:, 1:]
 
 
-def move(pixels: Tensor, generator: torch.Generator, reach: int = 6) -> Tensor:
+def augment(pixels: Tensor, generator: torch.Generator, reach: int = 6) -> Tensor:
     """A batch of pictures moved together by up to `reach` pixels, and mirrored half of the time."""
     height, width = pixels.shape[2:]
     down, right = torch.randint(2 * reach + 1, (2,), generator=generator).tolist()

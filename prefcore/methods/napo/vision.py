@@ -21,6 +21,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from prefcore.data.types import Example
 from prefcore.engine import models, progress
 from prefcore.engine.collate import Plan, collate, encode_text, longest, make_plan, pad_left, size
+from prefcore.engine.decoder import find_layers, find_linear_maps
 from prefcore.engine.descent import descend
 from prefcore.engine.logps import branch_logps, choose_path, frozen_depth, to_device, unwrap
 from prefcore.engine.reference import TOKENS, token_batches, without_adapter
@@ -59,18 +60,20 @@ def add_lora(model, *, rank: int, alpha: float, top_layers: int, seed: int):
 
     ValueError where no language layer would stay frozen: the shared engine keeps what lies below as the batch's trunk.
     """
-    total = len(model.get_decoder().layers)
+    own, layers = find_layers(model)
+    total = len(layers)
     if not 0 < top_layers < total:
         raise ValueError(f"adapters on {top_layers} of {total} language layers: between 1 and {total - 1} can have one")
-    numbers, names = "|".join(map(str, range(total - top_layers, total))), "|".join(models.LAYER_LINEARS)
-    inside = rf".*(language_model|text_model)\.layers\.({numbers})\..*({names})"
+    numbers = "|".join(map(str, range(total - top_layers, total)))
+    names = "|".join(find_linear_maps(layers[-top_layers:]))
+    inside = rf".*(language_model|text_model)\.{own}\.({numbers})\..*({names})"
     return models.add_adapter(model, inside, rank=rank, alpha=alpha, seed=seed)
 
 
 # --- prompts --------------------------------------------------------------------------------------------------------
 
 
-def make_prompts(processor, asked: Sequence[tuple[np.ndarray | None, str | None]]) -> list[Prompt]:
+def make_prompts(processor, shown: Sequence[tuple[np.ndarray | None, str | None]]) -> list[Prompt]:
     """Prompts of (picture [H, W, 3] uint8 or None, question or None), by the processor's chat template.
 
     The question is put in as plain text: what in it looks like the picture's token, or any control token, stays text.
@@ -79,7 +82,7 @@ def make_prompts(processor, asked: Sequence[tuple[np.ndarray | None, str | None]
     """
     pieces: dict[tuple, tuple[list[int], Mapping]] = {}
     out = []
-    for row, (picture, question) in enumerate(asked):
+    for row, (picture, question) in enumerate(shown):
         if picture is None and question is None:
             raise ValueError(f"prompt {row} has neither a picture nor a question")
         before, after = _frame(processor, picture is not None, question is not None)
@@ -93,10 +96,10 @@ def make_prompts(processor, asked: Sequence[tuple[np.ndarray | None, str | None]
         for place, piece in enumerate((before, after)):
             key = (place, piece, id(picture) if token in piece else None)
             if key not in pieces:
-                pieces[key] = _read(processor, piece, picture if token in piece else None)
-            more, seen = pieces[key]
+                pieces[key] = _encode(processor, piece, picture if token in piece else None)
+            more, pixels = pieces[key]
             ids += more
-            image = seen or image
+            image = pixels or image
             if place == 0 and question is not None:
                 ids = ids + encode_text(question, processor.tokenizer)
         out.append(Prompt(tuple(ids), image))
@@ -112,7 +115,7 @@ def _frame(processor, picture: bool, question: bool) -> tuple[str, str]:
     return before, after
 
 
-def _read(processor, piece: str, picture) -> tuple[list[int], Mapping]:
+def _encode(processor, piece: str, picture) -> tuple[list[int], Mapping]:
     if picture is None:
         return processor.tokenizer(piece, add_special_tokens=False)["input_ids"] if piece else [], {}
     found = processor(text=piece, images=Image.fromarray(picture), return_tensors="pt")
@@ -189,11 +192,11 @@ def attach(plan: Plan, policy, images: Sequence[Mapping]) -> Plan:
     return plan._replace(depth=depth, ref_logps=answers, trunk=trunk)
 
 
-def teach(
+def fine_tune(
     model, examples: Sequence[Example], images: Sequence[Mapping], *, epochs: int, learning_rate: float,
     batch_size: int, seed: int, pad_id: int, label: str,
 ) -> pd.DataFrame:
-    """Teach the projector and the language layers one answer a prompt (LLaVA's second stage), in place; a row a step.
+    """Fine-tune the projector and the language layers on one answer a prompt (LLaVA's second stage); a row a step.
 
     The tower, the embedding and the head stay. The loss is the mean over tokens of -log p.
     """
@@ -219,13 +222,13 @@ def teach(
 
 @torch.no_grad()
 def answer(policy, processor, prompts: Sequence[Prompt], *, max_new_tokens: int, batch_size: int = 64) -> list[str]:
-    """The likeliest next token at each step, to the end of the answer; equal prompts are asked once."""
+    """The likeliest next token at each step, to the end of the answer; equal prompts are run once."""
     model, tokenizer = unwrap(policy), processor.tokenizer
     device = next(model.parameters()).device
     keys = [(prompt.ids, id(prompt.image.get("pixel_values"))) for prompt in prompts]
     unique = dict(zip(keys, prompts, strict=True))
     order = sorted(unique, key=lambda key: (bool(unique[key].image), len(key[0])))
-    said: dict[tuple, str] = {}
+    answers: dict[tuple, str] = {}
     for start in progress.track(range(0, len(order), batch_size), "answers"):
         for kind in (False, True):  # with and without a picture apart
             block = [key for key in order[start : start + batch_size] if bool(unique[key].image) == kind]
@@ -238,5 +241,5 @@ def answer(policy, processor, prompts: Sequence[Prompt], *, max_new_tokens: int,
                 input_ids=ids.to(device), attention_mask=mask.to(device), **shown, do_sample=False, use_cache=True,
                 max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
             )  # fmt: skip
-            said |= zip(block, tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True), strict=True)
-    return [said[key].strip() for key in keys]
+            answers |= zip(block, tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True), strict=True)
+    return [answers[key].strip() for key in keys]

@@ -15,8 +15,6 @@ from prefcore.engine import collate, models
 from prefcore.engine.sample import sample
 from prefcore.scoring import judge, metrics
 
-TAIL = 100  # characters of a prompt that a judge of other people's data sees before the answer
-
 
 def load_judge(p: Parameters):
     """(tokenizer, judge): what `judge` names, else the shared stage's; for own data the policy itself, untaught."""
@@ -38,13 +36,15 @@ def prompts_of(records: Sequence, size: int) -> list[Ranked]:
 
 def draw(policy, tokenizer, rows: Sequence[Ranked], p: Parameters, *, answers: int, seed: int) -> list[Ranked]:
     """The rows with `answers` sampled answers each, which nobody has judged yet (scores of 0)."""
-    ids = [collate.encode_prompt(row.prompt, tokenizer)[-p.max_prompt :] for row in rows for _ in range(answers)]
+    prompts = [collate.cut_prompt(row.prompt, tokenizer, max_prompt=p.max_prompt) for row in rows]
+    ids = [prompt for prompt in prompts for _ in range(answers)]
     drawn = sample(policy, tokenizer, ids, max_new_tokens=p.max_new_tokens, seed=seed)
     groups = [drawn[i : i + answers] for i in range(0, len(drawn), answers)]
     return [
         row._replace(
-            completions=tuple(s.text for s in group), scores=(0.0,) * answers, finished=tuple(s.finished for s in group)
-        )
+            completions=tuple(s.text for s in group), scores=(0.0,) * answers,
+            finished=tuple(s.finished for s in group), tokens=tuple(s.ids for s in group),
+        )  # fmt: skip
         for row, group in zip(rows, groups, strict=True)
     ]
 
@@ -65,18 +65,9 @@ def judge_answers(
     return p_ab.reshape(len(rows), -1), p_ba.reshape(len(rows), -1)
 
 
-def with_prompt_tail(prompt, answer: str) -> str:
-    """The end of the prompt (or of its last message) and the answer, short enough for a judge to see both."""
-    text = prompt if isinstance(prompt, str) else prompt[-1]["content"] + " "
-    return (text[-TAIL:] + answer).strip()
-
-
 def as_pair(row: Ranked, better: int, worse: int, strength: float) -> Pair:
     """Two answers of a judged row with P(better beats worse)."""
-    return Pair(
-        f"{row.id}/{better}-{worse}", row.prompt, row.completions[better], row.completions[worse],
-        row.scores[better], row.scores[worse], strength=strength, finished=(row.finished[better], row.finished[worse]),
-    )  # fmt: skip
+    return views.pair_of(row, better, worse)._replace(strength=strength)
 
 
 def preferred_length(pairs: Sequence[Pair], *, seed: int) -> metrics.Interval:

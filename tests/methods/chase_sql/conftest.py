@@ -1,14 +1,19 @@
-"""Four small databases of one schema, questions on them, and the candidates of three made-up systems."""
+"""Four small databases of one schema with questions and the candidates of three made-up systems; and a small embedded
+world with generators taught on its training databases."""
 
 import sqlite3
+import zlib
 from contextlib import closing
 
 import numpy as np
 import pytest
 
-from prefcore.methods.chase_sql import votes
+from prefcore.data.types import freeze
+from prefcore.methods.chase_sql import execution, strategies, system
 from prefcore.methods.chase_sql.candidates import Candidate, Question
 from prefcore.methods.chase_sql.database import Column, Result
+from prefcore.methods.chase_sql.execution import Pool
+from prefcore.methods.chase_sql.world import databases as embedded
 
 TABLES = {"pet": (Column("id", "INTEGER", 1), Column("name", "TEXT", 0), Column("age", "REAL", 0)),
           "visit": (Column("pet", "INTEGER", 0), Column("day", "TEXT", 0))}  # fmt: skip
@@ -29,7 +34,7 @@ def databases(tmp_path_factory):
     return folder
 
 
-ASKED = [  # question, the right query, a wrong one, another text of the right one
+KINDS = [  # question, the right query, a wrong one, another text of the right one
     ("How many pets are there?", "SELECT count(*) FROM pet", "SELECT name FROM pet", "SELECT count(id) FROM pet"),
     ("What is the average age of all pets?", "SELECT avg(age) FROM pet", "SELECT max(age) FROM pet",
      "SELECT sum(age) / count(age) FROM pet"),
@@ -47,7 +52,7 @@ def questions():
     """Twenty questions, five on each database; system `sound` is right, `broken` fails, two of `copies` are wrong."""
     out = []
     for d in range(4):
-        for k, (text, right, wrong, other) in enumerate(ASKED):
+        for k, (text, right, wrong, other) in enumerate(KINDS):
             sound = other if (d + k) % 2 else right
             proposed = [("copies", wrong), ("copies", wrong), ("sound", sound), ("broken", "SELEC 1")]
             out.append(Question(f"{d}{k}", f"d{d}", text, right, tuple(Candidate(*pair) for pair in proposed)))
@@ -55,8 +60,9 @@ def questions():
 
 
 @pytest.fixture(scope="session")
-def poll(questions, databases):
-    return votes.poll(questions, databases)
+def executed(questions, databases):
+    """Their pools: of four candidates the third is right, two are equally wrong, one fails."""
+    return execution.run(questions, databases)
 
 
 def embed(texts):
@@ -71,14 +77,57 @@ def embed_fixture():
 
 
 @pytest.fixture
-def ballot():
-    """ballot([0, 0, 1, -1]): candidates with these clusters, each with its own text of SQL."""
+def pool():
+    """pool([0, 0, 1, -1]): candidates with these clusters, each with its own text of SQL."""
 
     def make(clusters, sqls=None):
         clusters = np.asarray(clusters)
         sqls = tuple(sqls or (f"SELECT {'x' * i}{i}" for i in range(len(clusters))))
         results = tuple(Result((), (), "invalid SQL", "x") if c < 0 else Result(("c",), ((int(c),),)) for c in clusters)
         systems = tuple(f"s{i}" for i in range(len(clusters)))
-        return votes.Ballot("q", "d", "Which?", "", TABLES, systems, sqls, results, clusters, (0,) * len(clusters))
+        return Pool("q", "d", "Which?", "", TABLES, systems, sqls, results, clusters, (0,) * len(clusters))
 
     return make
+
+
+# --- the embedded world ------------------------------------------------------------------------------------------
+
+
+def embed_words(texts):
+    """A stand-in for an encoder: hashed words and their beginnings, of unit length."""
+    table = np.full((len(texts), 96), 1e-6)
+    for row, text in zip(table, texts, strict=True):
+        for word in text.lower().replace("_", " ").split():
+            row[zlib.crc32(word.strip(".,?;").encode()) % 96] += 1
+            row[zlib.crc32(word[:4].encode()) % 96] += 1
+    return table / np.linalg.norm(table, axis=1, keepdims=True)
+
+
+@pytest.fixture(name="embed_words", scope="session")
+def embed_words_fixture():
+    return system.cached(embed_words)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """The folder of a small embedded world."""
+    folder = tmp_path_factory.mktemp("build")
+    sizes = {"train": 3, "dev": 1, "test": 2}
+    embedded.build(freeze({"seed": 1, "sql_rows": 12, "sql_questions": sizes, "sql_lessons": 0}), folder)
+    return folder / "sql_world"
+
+
+@pytest.fixture(scope="session")
+def splits(world, embed_words, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("here"))  # where the index is kept
+        return {split: system.open_split(world, split, 5, embed_words) for split in ("train", "test")}
+
+
+@pytest.fixture(scope="session")
+def generators(splits, embed_words):
+    """The three without a language model, taught on the training databases."""
+    train = splits["train"]
+    shapes, golds = [q.shape for q in train.questions], [q.gold for q in train.questions]
+    both = train.connections | splits["test"].connections
+    return strategies.learn_generators(train.problems, shapes, golds, embed_words, both)

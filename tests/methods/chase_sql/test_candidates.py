@@ -1,4 +1,4 @@
-"""Candidate files and benchmark folders: what is read, and what is said of what cannot be."""
+"""Candidate files and benchmark folders: what is read, and what the messages say of what cannot be."""
 
 import gzip
 import json
@@ -21,8 +21,8 @@ def write(path, *rows):
 
 
 def test_a_row_is_a_question_with_its_candidates_in_order(tmp_path):
-    (question,), problems = candidates.read(write(tmp_path / "c.jsonl", ROW))
-    assert question[:4] == ("7", "pets", "How many pets?", "SELECT count(*) FROM pet") and problems == []
+    (question,), unusable = candidates.read(write(tmp_path / "c.jsonl", ROW))
+    assert question[:4] == ("7", "pets", "How many pets?", "SELECT count(*) FROM pet") and unusable == []
     assert question.candidates == (Candidate("one", "SELECT 1"), Candidate("two", ""))  # nothing proposed: empty
 
 
@@ -57,8 +57,8 @@ def test_spider_and_bird_folders_are_read_as_they_are(tmp_path):
 
 def test_a_benchmark_without_predictions_has_questions_without_candidates(tmp_path):
     (tmp_path / "dev.json").write_text(json.dumps([{"db_id": "a", "question": "a?", "query": "SELECT 1"}]))
-    (question,), problems = candidates.read(str(tmp_path))
-    assert question.candidates == () and problems == []
+    (question,), unusable = candidates.read(str(tmp_path))
+    assert question.candidates == () and unusable == []
 
 
 BAD = {
@@ -74,16 +74,16 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_row_is_a_problem_with_its_place_and_the_rest_is_read(tmp_path, name):
-    change, said = BAD[name]
-    questions, (problem,) = candidates.read(write(tmp_path / "c.jsonl", ROW, ROW | change, ROW | {"question_id": 8}))
+def test_a_bad_row_is_named_with_its_place_and_the_rest_is_read(tmp_path, name):
+    change, message = BAD[name]
+    questions, (bad,) = candidates.read(write(tmp_path / "c.jsonl", ROW, ROW | change, ROW | {"question_id": 8}))
     assert [q.id for q in questions] == ["7", "8"]
-    assert problem.what == "unreadable row" and "c.jsonl:2" in problem.detail and said in problem.detail
+    assert bad.what == "unreadable row" and "c.jsonl:2" in bad.detail and message in bad.detail
 
 
-def test_a_line_that_is_no_json_is_a_problem(tmp_path):
-    questions, (problem,) = candidates.read(write(tmp_path / "c.jsonl", ROW, "{no"))
-    assert len(questions) == 1 and "c.jsonl:2: not valid JSON" in problem.detail
+def test_a_line_that_is_no_json_is_named(tmp_path):
+    questions, (bad,) = candidates.read(write(tmp_path / "c.jsonl", ROW, "{no"))
+    assert len(questions) == 1 and "c.jsonl:2: not valid JSON" in bad.detail
 
 
 def test_without_any_question_reading_stops(tmp_path):

@@ -58,19 +58,19 @@ def test_without_the_decompiler_the_message_says_how_to_get_it(tmp_path):
 def test_a_result_is_kept_by_content_and_an_unfinished_one_is_not(tmp_path, monkeypatch):
     calls = worker(tmp_path, monkeypatch, GOOD)
     monkeypatch.setattr(decompiler.decompile, "__kwdefaults__", {"python": Path(sys.executable)})
-    first = decompiler.recall(BINARY, tmp_path / "cache", **LIMITS)
-    assert decompiler.recall(BINARY, tmp_path / "cache", **LIMITS) == first and calls.read_text() == "x"
-    decompiler.recall(BINARY, tmp_path / "cache", **(LIMITS | {"most": 99}))  # other limits are another result
+    first = decompiler.decompile_cached(BINARY, tmp_path / "cache", **LIMITS)
+    assert decompiler.decompile_cached(BINARY, tmp_path / "cache", **LIMITS) == first and calls.read_text() == "x"
+    decompiler.decompile_cached(BINARY, tmp_path / "cache", **(LIMITS | {"most": 99}))  # other limits are another result
     assert calls.read_text() == "xx"
     worker(tmp_path, monkeypatch, "raise KeyError('x')")  # another worker, too
     for _ in range(2):
-        assert decompiler.recall(BINARY, tmp_path / "cache", **LIMITS).trouble
+        assert decompiler.decompile_cached(BINARY, tmp_path / "cache", **LIMITS).trouble
     assert calls.read_text() == "xxxx"
 
 
 def test_an_empty_library_is_told_and_does_not_stop_the_rest(tmp_path):
     (tmp_path / "a.so").write_bytes(b"nothing")
-    assert "not a readable ELF" in decompiler.recall(tmp_path / "a.so", tmp_path, **LIMITS).trouble
+    assert "not a readable ELF" in decompiler.decompile_cached(tmp_path / "a.so", tmp_path, **LIMITS).trouble
     with pytest.raises(BinaryError):
         decompiler.decompile(tmp_path / "a.so", **LIMITS)
 

@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from prefcore import smoke
-from prefcore.engine import collate, models, train
+from prefcore.data.types import freeze
+from prefcore.engine import collate, models, reference, train
 from prefcore.methods import dpo
-from prefcore.methods.gennm import adapters, recover, report, score, sympo, words
+from prefcore.methods.gennm import adapters, losses, preferences, recover, report, score, words
 from prefcore.methods.gennm.corpus import Item, normalise
+from prefcore.methods.gennm.preferences import Query
+from prefcore.methods.gennm.prompt import write_answer
 from prefcore.methods.gennm.score import Score
-from prefcore.methods.gennm.sympo import Query
 
 # --- score ------------------------------------------------------------------------------------------------------
 
@@ -82,18 +84,18 @@ BAD = {"a0": "leaf", "v0": "tree", "f0": "walk"}
 
 def test_the_mean_score_of_an_answer_is_over_variables_alone():
     """GOOD: a0 1, v0 0 -> 1/2; its function, read against read_all, has F1 2/3 and does not enter."""
-    assert sympo.f1(GOOD, query()) == pytest.approx(1 / 2)
-    assert sympo.f1(GOOD, query(), "f") == pytest.approx(2 / 3)
+    assert preferences.f1(GOOD, query()) == pytest.approx(1 / 2)
+    assert preferences.f1(GOOD, query(), "f") == pytest.approx(2 / 3)
 
 
 def test_the_composed_best_takes_each_name_from_the_sample_that_has_the_best_one():
-    assert sympo.compose(query(), [GOOD, HALF, BAD]) == {"a0": "buf", "v0": "num", "f0": "read"}
+    assert preferences.compose(query(), [GOOD, HALF, BAD]) == {"a0": "buf", "v0": "num", "f0": "read"}
     later = {"a0": "buffers", "v0": "tree", "f0": "read"}  # as good as buf: the later one is taken
-    assert sympo.compose(query(), [GOOD, later])["a0"] == "buffers"
+    assert preferences.compose(query(), [GOOD, later])["a0"] == "buffers"
 
 
 def test_the_recipe_of_the_code_pairs_the_composed_best_with_the_worst_and_the_hardest():
-    made = sympo.pairs_of_code(query(BAD, GOOD, HALF))
+    made = preferences.pairs_of_code(query(BAD, GOOD, HALF))
     assert [pair.id for pair in made] == ["q:worst", "q:hard"]
     assert {pair.chosen for pair in made} == {" a0: buf, v0: num, f0: read"}
     assert made[0].rejected == " a0: leaf, v0: tree, f0: walk"
@@ -103,21 +105,21 @@ def test_the_recipe_of_the_code_pairs_the_composed_best_with_the_worst_and_the_h
 
 
 def test_the_recipe_of_the_paper_prefers_a_sample_that_is_clearly_better_than_a_random_other():
-    (pair,) = sympo.pairs_of_paper(query(BAD, GOOD), seed=0)
+    (pair,) = preferences.pairs_of_paper(query(BAD, GOOD), seed=0)
     assert (pair.chosen, pair.rejected) == (" a0: buf, v0: tree, f0: read", " a0: leaf, v0: tree, f0: walk")
-    assert sympo.pairs_of_paper(query(GOOD, HALF), seed=0) == []  # equally good
-    drawn = {sympo.pairs_of_paper(query(BAD, GOOD, BAD | {"f0": "run"}), seed=s)[0].rejected for s in range(20)}
+    assert preferences.pairs_of_paper(query(GOOD, HALF), seed=0) == []  # equally good
+    drawn = {preferences.pairs_of_paper(query(BAD, GOOD, BAD | {"f0": "run"}), seed=s)[0].rejected for s in range(20)}
     assert len(drawn) == 2
 
 
 def test_incomplete_and_repeated_answers_make_no_pair():
-    for recipe in (sympo.pairs_of_code, lambda q: sympo.pairs_of_paper(q, seed=0)):
+    for recipe in (preferences.pairs_of_code, lambda q: preferences.pairs_of_paper(q, seed=0)):
         assert recipe(query(GOOD)) == recipe(query(GOOD, dict(GOOD))) == recipe(query(GOOD, {"a0": "leaf"})) == []
-    assert sympo.pairs_of_code(query(BAD, BAD | {"a0": "stone"})) == []  # best below 0.2
+    assert preferences.pairs_of_code(query(BAD, BAD | {"a0": "stone"})) == []  # best below 0.2
 
 
 def test_with_the_truth_preferred_the_model_could_not_have_written_it():
-    (pair,) = sympo.pairs_with_truth(query(GOOD, BAD))
+    (pair,) = preferences.pairs_with_truth(query(GOOD, BAD))
     assert pair.chosen == " a0: buffer, v0: count, f0: read_all" and pair.chosen_score == 1
 
 
@@ -150,8 +152,8 @@ def test_the_recipe_of_the_code_agrees_with_a_slow_plain_twin():
     names = ["buf", "buffer", "count", "num", "tree", "leaf", "read", "read_all", "walk"]
     for _ in range(60):
         samples = [{id: str(rng.choice(names)) for id in ("a0", "v0", "f0")} for _ in range(5)]
-        made = [pair.rejected for pair in sympo.pairs_of_code(query(*samples))]
-        expected = [sympo.answer(sample, ("a0", "v0", "f0")) for sample in slow_pairs_of_code(query(*samples))]
+        made = [pair.rejected for pair in preferences.pairs_of_code(query(*samples))]
+        expected = [write_answer(sample, ("a0", "v0", "f0")) for sample in slow_pairs_of_code(query(*samples))]
         assert made == expected
 
 
@@ -161,11 +163,11 @@ def item(code, calls=None, **names):
 
 def test_the_two_filters_differ_where_between_30_and_67_percent_of_the_callees_are_nameless():
     code = "int f0(int a0)\n{\n f1(a0);\n f2(a0);\n puts(a0);\n free(a0);\n return 0;\n}"
-    assert sympo.told_enough_for_paper(item(code), {}) and not sympo.told_enough_for_code(item(code), {})
+    assert preferences.passes_filter_of_paper(item(code), {}) and not preferences.passes_filter_of_code(item(code), {})
     known = {"b:g": {"f0": "grow"}}
-    assert sympo.told_enough_for_code(item(code, {"f1": "b:g"}), known)  # one of four nameless
+    assert preferences.passes_filter_of_code(item(code, {"f1": "b:g"}), known)  # one of four nameless
     short = "int f0(int a0)\n{\n return puts(a0);\n}"
-    assert not sympo.told_enough_for_paper(item(short), {}) and sympo.told_enough_for_code(item(short), {})
+    assert not preferences.passes_filter_of_paper(item(short), {}) and preferences.passes_filter_of_code(item(short), {})
 
 
 # --- loss and lessons -------------------------------------------------------------------------------------------
@@ -174,28 +176,29 @@ def test_the_two_filters_differ_where_between_30_and_67_percent_of_the_callees_a
 def test_worked_numbers_and_the_loss_is_dpos():
     """beta 0.1, log-ratios 3 and 1: margin 0.2, log(1 + exp(-0.2)) = 0.598139."""
     logps, ref = torch.tensor([[-2.0, -4.0]]), torch.tensor([[-5.0, -5.0]])
-    out = sympo.loss(logps, ref, beta=0.1)
+    out = losses.sympo(logps, ref, beta=0.1)
     assert out.losses.item() == pytest.approx(math.log1p(math.exp(-0.2)), abs=1e-6)
     assert torch.equal(out.losses, dpo.loss(logps, ref, beta=0.1).losses)
-    assert sympo.loss(ref, ref, beta=0.1).losses.item() == pytest.approx(math.log(2))
+    assert losses.sympo(ref, ref, beta=0.1).losses.item() == pytest.approx(math.log(2))
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
 def test_gradients_are_those_of_the_formula_and_raise_the_preferred_answer(scale):
     logps = (scale * torch.randn(4, 2, dtype=torch.float64)).requires_grad_()
     ref = scale * torch.randn(4, 2, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda x: sympo.loss(x, ref, beta=0.1).losses, logps)
-    sympo.loss(logps, ref, beta=0.1).losses.sum().backward()
+    assert torch.autograd.gradcheck(lambda x: losses.sympo(x, ref, beta=0.1).losses, logps)
+    losses.sympo(logps, ref, beta=0.1).losses.sum().backward()
     assert (logps.grad[:, 0] < 0).all() and (logps.grad[:, 1] > 0).all()
 
 
 def test_the_likelihood_of_a_batch_is_a_mean_over_tokens():
     """-(-6 - 2) / (3 + 1) = 2."""
     batch = {"lengths": torch.tensor([[3.0], [1.0]])}
-    assert recover.token_loss(torch.tensor([[-6.0], [-2.0]]), None, batch, {}).losses.mean().item() == pytest.approx(2)
+    assert losses.token_loss(torch.tensor([[-6.0], [-2.0]]), None, batch, {}).losses.mean().item() == pytest.approx(2)
 
 
-P = {"max_prompt": 60, "max_completion": 40, "most_ids": 4, "rows": 8, "samples": 4, "temperature": 1.0, "top_k": 50}
+P = freeze({"max_prompt": 60, "max_completion": 40, "most_ids": 4, "rows": 8, "samples": 4, "temperature": 1.0,
+            "top_k": 50})  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -206,9 +209,9 @@ def toy(tmp_path_factory):
     return folder, items[:6]
 
 
-def fitted(toy, tmp_path, examples, loss, model, rate=1e-2, epochs=60):
-    plan = collate.make_plan(examples, batch_size=4, epochs=epochs, seed=0, pad_id=0)
-    train.fit(model, plan, loss, {}, learning_rate=rate, checkpoints=tmp_path / "c", seed=0)
+def fitted(tmp_path, examples, loss, model):
+    plan = collate.make_plan(examples, batch_size=4, epochs=60, seed=0, pad_id=0)
+    train.fit(model, plan, loss, {}, learning_rate=1e-2, checkpoints=tmp_path / "c", seed=0)
     return model
 
 
@@ -219,7 +222,7 @@ def test_fine_tuning_teaches_the_form_and_the_names_of_its_functions(toy, tmp_pa
     counts = Counter()
     before = {i.key: a.names for i, a in zip(items, recover.predict(model, tokenizer, items, none, P), strict=True)}
     model.requires_grad_(True)
-    fitted(toy, tmp_path, recover.examples(items, none, tokenizer, P), recover.token_loss, model)
+    fitted(tmp_path, recover.examples(items, none, tokenizer, P), losses.token_loss, model)
     answers = recover.predict(model, tokenizer, items, none, P)
     after = {i.key: a.names for i, a in zip(items, answers, strict=True)}
     tables = [report.table("x", 0, items, names, counts, []) for names in (before, after)]
@@ -233,17 +236,15 @@ def test_preference_training_raises_the_preferred_answer_over_the_other(toy, tmp
     tokenizer, model = models.load_policy(str(folder / "policy"))
     model = models.add_lora(model, rank=4, alpha=8.0, top_layers=2, seed=0)
     queries = [query(GOOD, BAD, HALF)._replace(id=i.key, prompt=i.code) for i in items]
-    pairs = [pair for q in queries for pair in sympo.pairs_of_code(q)]
+    pairs = [pair for q in queries for pair in preferences.pairs_of_code(q)]
     examples = collate.encode_pairs(pairs, tokenizer, max_prompt=60, max_completion=40).examples
-    from prefcore.engine import reference
-
     plan = collate.make_plan(examples, batch_size=4, epochs=6, seed=0, pad_id=0)
     plan = reference.attach(plan, model, cache=None)
 
-    def loss(logps, ref_logps, batch, state):
-        return sympo.loss(logps, ref_logps, beta=0.1)
+    def loss(logps, ref_logps, batch, state, *, beta):
+        return losses.sympo(logps, ref_logps, beta=beta)
 
-    history = train.fit(model, plan, loss, {}, learning_rate=1e-2, checkpoints=tmp_path / "c", seed=0)
+    history = train.fit(model, plan, loss, {"beta": 0.1}, learning_rate=1e-2, checkpoints=tmp_path / "c", seed=0)
     assert history["margin"].iloc[-1] > history["margin"].iloc[0] + 0.1
 
 
@@ -292,12 +293,12 @@ def test_a_claim_pairs_binaries_and_says_what_it_compared():
     import pandas as pd
 
     scores = pd.concat([table("good", {"a0": "size"}), table("none", {})], ignore_index=True)
-    row = report.claim(scores, "it helps", "good", "none", "all", seed=0, draws=50)
+    row = report.compare_arms(scores, "it helps", "good", "none", "all", seed=0, draws=50)
     assert (row["estimate"], row["low"], row["high"], row["verdict"]) == (0.5, 0.5, 0.5, "held")
     assert row["test"] == "macro f1 of good minus none, all, 3 binaries"
-    assert report.claim(scores, "x", "none", "good", "all", seed=0, draws=50)["verdict"] == "not held"
-    assert report.claim(scores, "x", "good", "none", "unseen projects", seed=0, draws=50) is None  # one binary
-    assert report.claim(scores, "x", "good", "absent", "all", seed=0, draws=50) is None
+    assert report.compare_arms(scores, "x", "none", "good", "all", seed=0, draws=50)["verdict"] == "not held"
+    assert report.compare_arms(scores, "x", "good", "none", "unseen projects", seed=0, draws=50) is None  # one binary
+    assert report.compare_arms(scores, "x", "good", "absent", "all", seed=0, draws=50) is None
 
 
 def test_regions_split_by_project_and_by_how_often_training_has_the_name():

@@ -141,7 +141,7 @@ def test_names_fall_into_buckets_by_how_often_training_has_them():
 def test_an_answer_is_read_back_and_nothing_that_breaks_the_form_is():
     ids = ["a0", "v0", "f0"]
     names = {"a0": "head", "v0": "count", "f0": "push_front"}
-    assert prompt.parse(prompt.answer(names, ids), ids) == names
+    assert prompt.parse(prompt.write_answer(names, ids), ids) == names
     cases = {
         "a0: head, v9: other": {"a0": "head"},  # not asked for
         "a0: head, a0: tail": {"a0": "head"},  # the first counts
@@ -163,7 +163,7 @@ def test_what_is_asked_is_the_variables_with_a_truth_in_order_and_then_the_funct
 def test_a_question_that_is_too_long_loses_hints_first_and_then_the_end_of_the_code(tmp_path):
     tokenizer = smoke.make_tokenizer()
     item = Item("k", "p", "b", "f", "int f0(int a0)\n{\n one(a0);\n two(a0);\n}", {"a0": "x"}, {}, {})
-    whole = prompt.write(item, ["a0", "f0"], ["calls int grow()", "called f0(tree)"])
+    whole = prompt.write_question(item, ["a0", "f0"], ["calls int grow()", "called f0(tree)"])
     size = len(tokenizer(whole)["input_ids"])
     assert prompt.fit(item, ["a0", "f0"], ["calls int grow()", "called f0(tree)"], tokenizer, size) == whole
     shorter = prompt.fit(item, ["a0", "f0"], ["calls int grow()", "called f0(tree)"], tokenizer, size - 1)

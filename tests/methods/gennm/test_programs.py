@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from prefcore.data.types import freeze
 from prefcore.methods.gennm.world import decompiler, dwarf, programs
 from prefcore.methods.gennm.world.decompiler import Binary
 from prefcore.methods.gennm.world.programs import Project
@@ -99,7 +100,7 @@ def test_without_gcc_the_stage_says_so_in_one_line(monkeypatch, tmp_path):
 
 
 def test_an_unknown_project_is_named_with_the_known_ones(tmp_path):
-    p = {"programs": HOW | {"projects": ["cmark", "nonesuch"]}, "threads": 1, "profile": "x"}
+    p = freeze({"programs": HOW | {"projects": ["cmark", "nonesuch"]}, "threads": 1, "profile": "x"})
     with pytest.raises(ValueError, match="nonesuch is not among brotli, cmark"):
         programs.prepare(p, tmp_path)
 
@@ -122,13 +123,13 @@ def test_decompiled_functions_get_true_names_of_variables_and_of_called_function
 def test_each_step_is_counted_and_a_function_that_fails_costs_only_itself(shelf, tmp_path, monkeypatch):
     built, _ = programs.build_all([PROJECT], shelf, tmp_path / "scratch", HOW, threads=1)
 
-    def recall(path, cache, **limits):
+    def decompile_cached(path, cache, **limits):
         binary = fixture_binary()
         broken = [{"address": f["address"], "size": f["size"], "error": "KeyError: x"} for f in binary.functions[:1]]
         fits = path.stem == "ledger-000"
         return binary._replace(functions=broken + binary.functions[1:]) if fits else Binary(0, 0, 0, [], "empty")
 
-    monkeypatch.setattr(programs, "recall", recall)
+    monkeypatch.setattr(programs, "decompile_cached", decompile_cached)
     shutil.copy(SOURCE / "ledger.O0.so", tmp_path / "ledger-000.so")  # the addresses of the committed text
     built[0] = (PROJECT, tmp_path / "ledger-000.so")
     records, counts = programs.recover_all(built, HOW, threads=1)

@@ -1,11 +1,10 @@
-"""Reward models: what they read, what training changes and what not, and how they are held against people's votes."""
+"""Reward models: what they read, what training changes and what not, and what they prefer."""
 
 import copy
 import random
 import types
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from transformers import (
@@ -19,9 +18,7 @@ from transformers import (
 
 from prefcore.data.types import LossOutput, Pair
 from prefcore.engine.collate import make_plan
-from prefcore.methods.margin_rm import margins as margin_rm
-from prefcore.methods.margin_rm import reward_model as rewards
-from prefcore.scoring import metrics
+from prefcore.methods.margin_rm import losses, reward_model
 from prefcore.scoring.votes import VotedPair, swap
 
 GOOD, BAD = "wonderful great joy happy good".split(), "awful terrible pain sad poor".split()
@@ -31,7 +28,7 @@ SETTINGS = {"learning_rate": 3e-3, "warmup": 0.1, "max_grad_norm": 1.0, "label":
 @pytest.fixture
 def model(toy_weights):
     """(tokenizer, reward model on the tiny random encoder)."""
-    return rewards.load(str(toy_weights / "encoder"), seed=0)
+    return reward_model.load(str(toy_weights / "encoder"), seed=0)
 
 
 def sentence(words, rng):
@@ -45,9 +42,9 @@ def toy_pairs(n, seed):
 
 def train(model, pairs, objective=None, epochs=3):
     tokenizer, network = model
-    examples = rewards.encode(pairs, tokenizer, max_tokens=32)
+    examples = reward_model.encode(pairs, tokenizer, max_tokens=32)
     plan = make_plan(examples, batch_size=8, epochs=epochs, seed=0, pad_id=tokenizer.pad_token_id)
-    return rewards.fit(network, plan, objective or (lambda r, c: margin_rm.loss(r, c["margin"])), **SETTINGS)
+    return reward_model.fit(network, plan, objective or (lambda r, c: losses.loss(r, c["margin"])), **SETTINGS)
 
 
 def voted(a, b, votes=(1.0,), share=1.0):
@@ -58,7 +55,7 @@ def voted(a, b, votes=(1.0,), share=1.0):
 
 
 def test_the_head_is_drawn_from_the_seed(toy_weights):
-    heads = [rewards.load(str(toy_weights / "encoder"), seed=s)[1].classifier.weight for s in (0, 0, 1)]
+    heads = [reward_model.load(str(toy_weights / "encoder"), seed=s)[1].classifier.weight for s in (0, 0, 1)]
     assert heads[0].shape[0] == 1
     assert torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])
 
@@ -66,16 +63,16 @@ def test_the_head_is_drawn_from_the_seed(toy_weights):
 def test_a_saved_model_loads_in_plain_transformers_with_the_same_rewards(model, tmp_path):
     tokenizer, network = model
     texts = [("", "The wonderful joy"), ("", "The awful pain of the long story")]
-    expected = rewards.score(texts, network, tokenizer, max_tokens=32)
-    rewards.save(network, tokenizer, tmp_path / "saved")
+    expected = reward_model.score(texts, network, tokenizer, max_tokens=32)
+    reward_model.save(network, tokenizer, tmp_path / "saved")
     assert {p.suffix for p in (tmp_path / "saved").iterdir()} <= {".json", ".safetensors", ".txt", ".jinja"}
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved").eval()
     reader = AutoTokenizer.from_pretrained(tmp_path / "saved")
     with torch.no_grad():
         found = [plain(**reader(text, return_tensors="pt")).logits.item() for _, text in texts]
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    again = rewards.load(str(tmp_path / "saved"), seed=5)
-    np.testing.assert_allclose(rewards.score(texts, *again[::-1], max_tokens=32), expected, atol=1e-6)
+    again = reward_model.load(str(tmp_path / "saved"), seed=5)
+    np.testing.assert_allclose(reward_model.score(texts, *again[::-1], max_tokens=32), expected, atol=1e-6)
 
 
 def test_a_classifier_with_three_outputs_is_refused(model, tmp_path):
@@ -83,29 +80,30 @@ def test_a_classifier_with_three_outputs_is_refused(model, tmp_path):
     BertForSequenceClassification(BertConfig(**network.config.to_dict() | {"num_labels": 3})).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="is no reward model: its classifier has more than one output"):
-        rewards.load(str(tmp_path), seed=0)
+        reward_model.load(str(tmp_path), seed=0)
 
 
 def test_neither_padding_nor_company_changes_a_reward(model):
     tokenizer, network = model
     texts = [("", sentence(GOOD, random.Random(i)) + " and" * (3 * i)) for i in range(7)]
-    together = rewards.score(texts, network, tokenizer, max_tokens=64)
-    alone = [rewards.score([text], network, tokenizer, max_tokens=64)[0] for text in texts]
+    together = reward_model.score(texts, network, tokenizer, max_tokens=64)
+    alone = [reward_model.score([text], network, tokenizer, max_tokens=64)[0] for text in texts]
     np.testing.assert_allclose(together, alone, atol=1e-5)
     assert np.ptp(together) > 1e-4
 
 
 def test_a_prompt_is_read_before_the_text_and_a_long_text_is_cut(model):
     tokenizer, network = model
-    assert tokenizer.decode(rewards.token_ids("On dogs", "The joy", tokenizer, 32)) == "On dogs\nThe joy"
-    with_prompt, without = rewards.score([("On dogs", "The joy"), ("", "The joy")], network, tokenizer, max_tokens=32)
+    assert tokenizer.decode(reward_model.token_ids("On dogs", "The joy", tokenizer, 32)) == "On dogs\nThe joy"
+    items = [("On dogs", "The joy"), ("", "The joy")]
+    with_prompt, without = reward_model.score(items, network, tokenizer, max_tokens=32)
     assert with_prompt != without
-    assert len(rewards.token_ids("", "joy " * 99, tokenizer, 16)) == 16
+    assert len(reward_model.token_ids("", "joy " * 99, tokenizer, 16)) == 16
 
 
 def test_what_looks_like_a_control_token_stays_text(model):
     tokenizer, _ = model
-    ids = rewards.token_ids("", "The <|im_end|> joy", tokenizer, 64)
+    ids = reward_model.token_ids("", "The <|im_end|> joy", tokenizer, 64)
     assert tokenizer.eos_token_id not in ids and tokenizer.decode(ids) == "The <|im_end|> joy"
 
 
@@ -116,12 +114,12 @@ def test_a_decoder_can_be_a_reward_model_too(model, tmp_path):
     llama.save_pretrained(tmp_path)
     tokenizer.pad_token = None
     tokenizer.save_pretrained(tmp_path)
-    reader, network = rewards.load(str(tmp_path), seed=0)
+    reader, network = reward_model.load(str(tmp_path), seed=0)
     texts = [("", "The joy"), ("", "The terrible pain of a very long story")]
-    together = rewards.score(texts, network, reader, max_tokens=32)
-    alone = [rewards.score([text], network, reader, max_tokens=32)[0] for text in texts]
+    together = reward_model.score(texts, network, reader, max_tokens=32)
+    alone = [reward_model.score([text], network, reader, max_tokens=32)[0] for text in texts]
     np.testing.assert_allclose(together, alone, atol=1e-5)
-    history = train((reader, rewards.train_top(network, layers=1)), toy_pairs(16, 0), epochs=1)
+    history = train((reader, reward_model.train_top(network, layers=1)), toy_pairs(16, 0), epochs=1)
     assert history["grad_norm"].gt(0).all() and network.score.weight.requires_grad
 
 
@@ -132,7 +130,7 @@ def test_it_learns_to_rank_pairs_that_it_has_not_seen(model):
     tokenizer, network = model
     unseen = [voted(p.chosen, p.rejected) for p in toy_pairs(60, 1)]
     history = train(model, toy_pairs(96, 0))
-    after = rewards.preference(unseen, network, tokenizer, max_tokens=32)
+    after = reward_model.preference(unseen, network, tokenizer, max_tokens=32)
     assert (after > 0.5).mean() > 0.95
     assert list(history["step"]) == list(range(1, 37))
     assert history["loss"].iloc[-5:].mean() < 0.5 * history["loss"].iloc[:5].mean()
@@ -142,7 +140,7 @@ def test_it_learns_to_rank_pairs_that_it_has_not_seen(model):
 def test_a_second_run_gives_the_same_bytes(toy_weights):
     states, histories = [], []
     for _ in range(2):
-        pair_of = rewards.load(str(toy_weights / "encoder"), seed=0)
+        pair_of = reward_model.load(str(toy_weights / "encoder"), seed=0)
         histories.append(train(pair_of, toy_pairs(24, 0)))
         states.append(pair_of[1].state_dict())
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
@@ -152,7 +150,7 @@ def test_a_second_run_gives_the_same_bytes(toy_weights):
 def test_only_the_last_layers_and_what_follows_them_are_trained(model):
     _, network = model
     before = copy.deepcopy(network.state_dict())
-    train((model[0], rewards.train_top(network, layers=1)), toy_pairs(16, 0), epochs=1)
+    train((model[0], reward_model.train_top(network, layers=1)), toy_pairs(16, 0), epochs=1)
     changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
     allowed = ("bert.encoder.layer.1.", "bert.pooler.", "classifier.")
     assert all(name.startswith(allowed) for name in changed)
@@ -162,7 +160,7 @@ def test_only_the_last_layers_and_what_follows_them_are_trained(model):
 @pytest.mark.parametrize("layers", [0, 3, -1])
 def test_layers_that_the_model_does_not_have_cannot_be_trained(model, layers):
     with pytest.raises(ValueError, match=f"layers is {layers}; this model has 2"):
-        rewards.train_top(model[1], layers=layers)
+        reward_model.train_top(model[1], layers=layers)
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_ids(model):
@@ -176,7 +174,7 @@ def test_margin_and_strength_of_a_pair_are_what_the_objective_gets(model):
 
     def objective(r, columns):
         seen.append({name: sorted(round(x, 4) for x in value.tolist()) for name, value in columns.items()})
-        return margin_rm.loss(r, columns["margin"])
+        return losses.loss(r, columns["margin"])
 
     train(model, pairs, objective, epochs=1)
     assert seen == [{"margin": [i / 10 for i in range(8)], "strength": [round(i / 10 + 0.3, 4) for i in range(8)]}]
@@ -195,7 +193,7 @@ def test_the_margin_loss_and_its_gradient_are_those_of_trl(model, with_margin):
 
     tokenizer, network = model
     pairs = [p._replace(margin=m) for p, m in zip(toy_pairs(6, 3), (0.8, 0.0, 0.6, -0.6, 1.0, 0.3), strict=True)]
-    examples = rewards.encode(pairs, tokenizer, max_tokens=32)
+    examples = reward_model.encode(pairs, tokenizer, max_tokens=32)
     twin = copy.deepcopy(network)
     rows = [{"chosen_ids": list(e.completions[0]), "rejected_ids": list(e.completions[1])} for e in examples]
     if with_margin:
@@ -204,9 +202,9 @@ def test_the_margin_loss_and_its_gradient_are_those_of_trl(model, with_margin):
     theirs = RewardTrainer.compute_loss(trainer_stub(), twin, inputs)
     theirs.backward()
 
-    read = rewards.read([ids for e in examples for ids in e.completions], network).view(-1, 2)
+    read = reward_model.read([ids for e in examples for ids in e.completions], network).view(-1, 2)
     margin = torch.tensor([e.columns["margin"] if with_margin else 0.0 for e in examples])
-    ours = margin_rm.loss(read, margin).losses
+    ours = losses.loss(read, margin).losses
     assert ours.shape == (6,)
     ours.mean().backward()
     torch.testing.assert_close(ours.mean(), theirs, rtol=0, atol=1e-5)
@@ -225,105 +223,15 @@ def trainer_stub():
     )  # fmt: skip
 
 
-# --- held against votes -----------------------------------------------------------------------------------------
+# --- preferring -------------------------------------------------------------------------------------------------
 
 
 def test_a_preference_is_the_sigmoid_of_the_difference_and_turns_with_the_pair(model):
     tokenizer, network = model
     pairs = [voted("The joy", "The pain"), voted("The pain", "The awful story")]
-    r = dict(zip("abc", rewards.score([("", "The joy"), ("", "The pain"), ("", "The awful story")], network, tokenizer,
-                                      max_tokens=32), strict=True))  # fmt: skip
-    found = rewards.preference(pairs, network, tokenizer, max_tokens=32)
+    items = [("", "The joy"), ("", "The pain"), ("", "The awful story")]
+    r = dict(zip("abc", reward_model.score(items, network, tokenizer, max_tokens=32), strict=True))
+    found = reward_model.preference(pairs, network, tokenizer, max_tokens=32)
     np.testing.assert_allclose(found, [1 / (1 + np.exp(r["b"] - r["a"])), 1 / (1 + np.exp(r["c"] - r["b"]))], atol=1e-9)
-    turned = rewards.preference([swap(pair) for pair in pairs], network, tokenizer, max_tokens=32)
+    turned = reward_model.preference([swap(pair) for pair in pairs], network, tokenizer, max_tokens=32)
     np.testing.assert_allclose(turned, 1 - found, atol=1e-9)
-
-
-def test_accuracy_counts_pairs_with_a_majority_alone():
-    assert rewards.accuracy(np.array([0.9, 0.4, 0.6, 0.1]), np.array([0.8, 0.3, 0.2, 0.5])) == pytest.approx(2 / 3)
-    with pytest.raises(metrics.Undefined, match="no pair has a majority"):
-        rewards.accuracy(np.array([0.9]), np.array([0.5]))
-
-
-def test_calibration_error_does_not_depend_on_which_text_is_called_a():
-    """0.95 where 0.7 of the people agree is off by 0.25 on either side; 0.55 where 0.55 do is off by nothing."""
-    probability, share = np.array([0.95, 0.55]), np.array([0.7, 0.55])
-    assert rewards.ece(probability, share) == pytest.approx(0.125)
-    assert rewards.ece(np.array([0.05, 0.55]), np.array([0.3, 0.55])) == pytest.approx(0.125)
-
-
-@pytest.fixture
-def judged():
-    """(good [2, 80], noisy [2, 80], share [80]): two runs of a close and of a loose guess of the share."""
-    rng = np.random.default_rng(0)
-    share = rng.random(80)
-    good, noisy = (np.clip(share + scale * rng.normal(size=(2, 80)), 0, 1) for scale in (0.05, 0.5))
-    return good, noisy, share
-
-
-def test_a_better_arm_has_an_interval_above_zero_and_equal_arms_have_none(judged):
-    good, noisy, share = judged
-    how = {"seed": 0, "draws": 300}
-    gain = rewards.compare(good, noisy, share, rewards.correlation, **how)
-    means = [np.mean([np.corrcoef(run, share)[0, 1] for run in arm]) for arm in (good, noisy)]
-    expected = means[0] - means[1]
-    assert gain.estimate == pytest.approx(expected) and 0 < gain.low < gain.estimate < gain.high
-    assert rewards.compare(good, good, share, rewards.correlation, **how) == metrics.Interval(0.0, 0.0, 0.0)
-    assert gain == rewards.compare(good, noisy, share, rewards.correlation, **how)
-
-
-def test_pairs_are_drawn_together_so_that_a_common_error_cancels(judged):
-    _, noisy, share = judged
-    shifted = np.clip(noisy * 0.999, 0, 1)
-    paired = rewards.compare(shifted, noisy, share, rewards.correlation, seed=0, draws=300)
-    alone = rewards.compare(noisy, None, share, rewards.correlation, seed=0, draws=300)
-    assert alone.high - alone.low > 50 * (paired.high - paired.low)
-
-
-def test_pairs_on_which_a_run_has_no_say_are_left_out_of_that_run(judged):
-    good, _, share = judged
-    part = good.copy()
-    part[0, :40], part[1, 40:] = np.nan, np.nan
-    found = rewards.compare(part, None, share, rewards.correlation, seed=0, draws=300)
-    expected = (np.corrcoef(good[0, 40:], share[40:])[0, 1] + np.corrcoef(good[1, :40], share[:40])[0, 1]) / 2
-    assert found.estimate == pytest.approx(expected)
-
-
-def test_too_few_or_constant_values_have_no_interval(judged):
-    good, _, share = judged
-    with pytest.raises(metrics.Undefined, match="at least three pairs; there are 2"):
-        rewards.compare(good[:, :2], None, share[:2], rewards.correlation, seed=0, draws=50)
-    with pytest.raises(metrics.Undefined, match="undefined on 50 of 50 draws"):
-        rewards.compare(np.full((1, 80), 0.5), None, share, rewards.correlation, seed=0, draws=50)
-
-
-def held_out_scores():
-    """Two arms, two folds: a run says something of all four pairs, and two of these are of its held-out domain."""
-    rows = [
-        {"arm": arm, "fold": fold, "seed": 0, "id": f"{kind}{n}{domain}", "stratum": kind, "held_out": domain == fold,
-         "probability": n / 10 + fold / 100 + (arm == "b") / 1000, "share": n / 10}
-        for arm in "ab" for fold in (0, 1) for domain in (0, 1) for kind in ("clear", "plural") for n in range(8)
-    ]  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def test_a_region_holds_its_pairs_and_a_run_is_heard_on_those_that_are_its_own():
-    scores = held_out_scores()
-    for region, size in (("all", 32), ("clear", 16), ("out of domain", 32)):
-        assert rewards.held_out_table(scores, "a", region)[0].shape == (2, size)
-    inside, share = rewards.held_out_table(scores, "b", "all")
-    outside, same = rewards.held_out_table(scores, "b", "out of domain")
-    assert (np.isnan(inside) == ~np.isnan(outside)).all() and np.isnan(inside).sum(1).tolist() == [16, 16]
-    np.testing.assert_array_equal(share, same)
-    np.testing.assert_allclose((inside - share)[~np.isnan(inside)], np.repeat([0.001, 0.011], 16))
-
-
-def test_arms_are_measured_on_the_same_pairs_and_what_cannot_be_measured_is_none():
-    scores = held_out_scores()
-    how = {"seed": 0, "draws": 100}
-    assert rewards.measure(scores, "a", None, "all", rewards.correlation, **how).estimate == pytest.approx(1.0)
-    gain = rewards.measure(scores, "b", "a", "all", lambda p, s: float(np.mean(p - s)), **how)
-    assert gain == pytest.approx((0.001, 0.001, 0.001))
-    assert rewards.measure(scores, "a", None, "indistinguishable", rewards.correlation, **how) is None
-    alone = scores.assign(held_out=False)
-    assert rewards.measure(alone, "a", None, "out of domain", rewards.correlation, **how) is None

@@ -1,11 +1,12 @@
-"""How often heads and mixtures are right, and the tables and claims that are made of it."""
+"""Accuracy of heads and mixtures, and the tables and claims that are made of it."""
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from prefcore.methods.micro import accuracy as rightness
+from prefcore.lab import verdicts
+from prefcore.methods.micro import accuracy
 from prefcore.methods.micro.mixture import Mixture, Rows
 
 
@@ -35,30 +36,30 @@ def test_the_best_head_of_an_attribute_is_right_most_often_there():
     with torch.no_grad():
         heads.weight.copy_(torch.tensor([[-1.0, 1, -1], [-1, -1, 1], [1, -1, -1]]))
     model = Mixture(heads, torch.nn.Linear(2, 3))
-    assert rightness.accuracies(model, rows, 3).argmax(1).tolist() == [2, 0, 1]
-    assert rightness.right_of_best(model, rows, rows, 3).tolist() == [1.0] * 12
+    assert accuracy.of_heads(model, rows, 3).argmax(1).tolist() == [2, 0, 1]
+    assert accuracy.best_head_correct(model, rows, rows, 3).tolist() == [1.0] * 12
     swapped = rows._replace(attribute=torch.tensor([1, 2, 0]).repeat(4))  # other criteria: other heads are chosen
-    assert rightness.right_of_best(model, rows, swapped, 3).tolist() == [0.0] * 12
+    assert accuracy.best_head_correct(model, rows, swapped, 3).tolist() == [0.0] * 12
 
 
 def test_means_by_attribute_and_by_pair():
     values, attribute = torch.tensor([1.0, 0.0, 1.0, 0.5]), torch.tensor([0, 0, 2, 2])
-    assert rightness.by_attribute(values[:, None], attribute, 3).tolist() == [[0.5], [0.0], [0.75]]
-    assert rightness.by_attribute(torch.stack([values, 1 - values], 1), attribute, 3)[2].tolist() == [0.75, 0.25]
-    assert rightness.by_pair(values, torch.tensor([7, 7, 3, 9])).tolist() == [1.0, 0.5, 0.5]
+    assert accuracy.by_attribute(values[:, None], attribute, 3).tolist() == [[0.5], [0.0], [0.75]]
+    assert accuracy.by_attribute(torch.stack([values, 1 - values], 1), attribute, 3)[2].tolist() == [0.75, 0.25]
+    assert accuracy.by_pair(values, torch.tensor([7, 7, 3, 9])).tolist() == [1.0, 0.5, 0.5]
 
 
 def test_an_even_head_is_half_right():
-    assert rightness.right_by_head(torch.tensor([[2.0, 0.0, -1.0]])).tolist() == [[1.0, 0.5, 0.0]]
+    assert accuracy.heads_correct(torch.tensor([[2.0, 0.0, -1.0]])).tolist() == [[1.0, 0.5, 0.0]]
 
 
 def test_an_even_prediction_is_half_right():
-    assert rightness.right(torch.tensor([0.7, 0.5, 0.2])).tolist() == [1.0, 0.5, 0.0]
+    assert accuracy.correct(torch.tensor([0.7, 0.5, 0.2])).tolist() == [1.0, 0.5, 0.0]
 
 
 def test_a_score_is_one_row_a_pair_and_the_mean_of_its_rows():
     rows = rows_of(torch.tensor([[1.0], [-1.0], [1.0]]), [0, 1, 0], [4, 4, 2])
-    found = rightness.measure(heads_of([[3.0]]), rows, predict, world="w", arm="a", seed=0)
+    found = accuracy.evaluate(heads_of([[3.0]]), rows, predict, world="w", arm="a", seed=0)
     assert found["id"].tolist() == [2, 4] and found["accuracy"].tolist() == [1.0, 0.5]
 
 
@@ -67,17 +68,17 @@ def test_hyre_weights_are_those_of_the_rows_own_attribute():
     few = rows_of(torch.tensor([[1.0], [1.0], [-1.0], [-1.0]]), [0, 0, 1, 1], [0, 1, 2, 3])
     model = heads_of([[5.0], [-5.0]])
     how = (lambda m: m.sum(0).softmax(0)), predict
-    found = rightness.measure_weighed(model, few, few, *how, world="w", arm="a", seed=0)
+    found = accuracy.evaluate_weighted(model, few, few, *how, world="w", arm="a", seed=0)
     assert found["accuracy"].tolist() == [1.0] * 4
     other = few._replace(difference=-few.difference)
-    found = rightness.measure_weighed(model, other, few, *how, world="w", arm="a", seed=0)
+    found = accuracy.evaluate_weighted(model, other, few, *how, world="w", arm="a", seed=0)
     assert found["accuracy"].tolist() == [0.0] * 4
 
 
 def test_heads_are_chosen_on_validation_rows_and_the_paper_way_is_marked():
     """Validation says head 0, test rows say head 1: only what is picked on test looks perfect."""
     held, test = (rows_of(torch.full((4, 1), sign), [0] * 4, range(4)) for sign in (1.0, -1.0))
-    found = rightness.examine(heads_of([[1.0], [-1.0]]), {"validation": held, "test": test}, predict,
+    found = accuracy.evaluate_heads(heads_of([[1.0], [-1.0]]), {"validation": held, "test": test}, predict,
                               world="w", arm="a", seed=0).groupby("arm")["accuracy"].mean()  # fmt: skip
     assert found.to_dict() == {"a": 0.5, "a: best head": 0.0, "a: best head, picked on test": 1.0}
 
@@ -89,29 +90,34 @@ def scores():
         for seed in range(3):
             values = torch.from_numpy((rng.random(200) < level).astype(float))
             rows = rows_of(torch.zeros(200, 1), [0] * 200, range(200))
-            frames.append(rightness.score(values, rows, world="w", arm=arm, seed=seed))
+            frames.append(accuracy.score_pairs(values, rows, world="w", arm=arm, seed=seed))
     return pd.concat(frames)
 
 
 def test_the_summary_has_one_row_an_arm_with_an_interval_around_its_mean(scores):
-    found = rightness.summarise(scores, 0)
+    found = accuracy.summarise(scores, 0)
     assert found["arm"].tolist() == ["low", "high"]
     assert ((found["low"] < found["estimate"]) & (found["estimate"] < found["high"])).all()
     assert abs(found["estimate"][1] - 0.8) < 0.05
-    assert set(rightness.as_metrics(found)) == {"w: low", "w: high"}
+    assert set(accuracy.as_metrics(found)) == {"w: low", "w: high"}
 
 
 def test_a_claim_is_a_paired_difference_with_its_verdict(scores):
-    low, high = (rightness.table(scores, "w", arm) for arm in ("low", "high"))
+    low, high = (accuracy.table(scores, "w", arm) for arm in ("low", "high"))
     assert low.shape == (3, 200)
-    found = rightness.claim("more is more", "accuracy", high, low, 0)
-    assert found["verdict"] == "held" and found["test"] == "accuracy; 200 items, 3 seed(s)"
-    assert rightness.claim("less is more", "accuracy", low, high, 0)["verdict"] == "not held"
-    assert rightness.claim("the same", "accuracy", low, low[:, ::-1], 0)["verdict"] == "undecided"
-    (change,) = rightness.changes(scores, {"lower": "low"}, "high", 0)
-    assert change["ablation"] == "lower" and change["high"] < 0
+    assert verdicts.paired("more is more", "accuracy", high, low, seed=0)["verdict"] == "held"
+    assert verdicts.paired("less is more", "accuracy", low, high, seed=0)["verdict"] == "not held"
+    assert verdicts.paired("the same", "accuracy", low, low[:, ::-1], seed=0)["verdict"] == "undecided"
+
+
+def test_a_change_is_an_arm_less_the_main_one_in_the_worlds_that_are_asked_for(scores):
+    """People, whom no ablation was tried on, stand in the same scores."""
+    both = pd.concat([scores, scores[scores["arm"] == "high"].assign(world="people")])
+    (change,) = accuracy.changes(both, ["w"], {"lower": "low"}, "high", 0)
+    assert change["world"] == "w" and change["ablation"] == "lower" and change["high"] < 0
+    assert accuracy.changes(both, [], {"lower": "low"}, "high", 0) == []
 
 
 def test_an_arm_without_scores_is_named(scores):
     with pytest.raises(KeyError, match="no scores of 'none' in 'w': there are .'high', 'low'."):
-        rightness.table(scores, "w", "none")
+        accuracy.table(scores, "w", "none")

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from prefcore.data.rows import DataError
-from prefcore.methods.micro import accuracy as rightness
-from prefcore.methods.micro import annotators, mixture
-from prefcore.methods.micro.mixture import Recipe, Schedule
+from prefcore.methods.micro import accuracy, annotators, mixture
+from prefcore.methods.micro.mixture import Recipe
+from prefcore.methods.micro.training import Schedule
 from prefcore.scoring.votes import VotedPair
 
 
@@ -64,8 +64,8 @@ def test_a_fold_holds_out_topics_and_people_and_all_votes_of_new_people_are_test
 
 
 def test_without_enough_topics_the_files_split_by_text_is_held_out(pairs):
-    told = [p._replace(prompt="", split="train" if i % 5 else "test") for i, p in enumerate(pairs)]
-    people = annotators.make(told, embed, least=20, folds=4)
+    without = [p._replace(prompt="", split="train" if i % 5 else "test") for i, p in enumerate(pairs)]
+    people = annotators.make(without, embed, least=20, folds=4)
     folds = annotators.make_folds(people, 4, seed=0)
     assert len(folds) == annotators.PERSON_FOLDS
     for fold in folds:
@@ -81,7 +81,7 @@ def test_a_text_under_two_topics_is_not_held_out_by_topic(pairs):
 
 def test_few_votes_are_few_for_each_person_and_more_hold_the_fewer(people):
     fold = annotators.make_folds(people, 4, seed=0)[0]
-    small, large = (annotators.few(people, fold, votes, seed=1) for votes in (3, 10))
+    small, large = (annotators.take_few(people, fold, votes, seed=1) for votes in (3, 10))
     assert set(small.attribute.bincount().tolist()) <= {0, 3} and set(large.attribute.bincount().tolist()) <= {0, 10}
     assert set(small.pair.tolist()) <= set(large.pair.tolist())
 
@@ -116,7 +116,7 @@ def test_a_few_votes_route_a_person_to_the_head_that_agrees(people, model):
     bias = annotators.adapt(model, mixture.take(rows, 5, 0), 5, targets, cross_entropy, Schedule(50, 0, 0.2))
     assert bias.softmax(1)[0, 0] > 0.8 and bias.softmax(1)[1, 1] > 0.8
     assert bias[2:].tolist() == [[0.0, 0.0]] * 3  # no votes: as the router says
-    weights = rightness.weigh(model, mixture.take(rows, 5, 0), 5, lambda m: m.sum(0).softmax(0)).exp()
+    weights = accuracy.attribute_weights(model, mixture.take(rows, 5, 0), 5, lambda m: m.sum(0).softmax(0)).exp()
     assert weights[0, 0] > 0.8 and weights[1, 1] > 0.8 and torch.allclose(weights[2:], torch.full((3, 2), 0.5))
 
 
@@ -152,7 +152,7 @@ def test_accuracy_is_over_all_votes_of_a_person_whatever_the_fold():
 
 def test_votes_of_a_person_are_never_of_use_to_another(people, model):
     fold = annotators.make_folds(people, 4, seed=0)[0]
-    given = annotators.few(people, fold, 5, seed=0)
+    given = annotators.take_few(people, fold, 5, seed=0)
     person = int(given.attribute[0])
     how = targets, cross_entropy, Schedule(10, 0, 0.2)
     alone = annotators.adapt(model, mixture.pick(given, given.attribute == person), 5, *how)

@@ -1,4 +1,4 @@
-"""Criteria are measured, pairs occur under opposite ones, and the planted population's probabilities are exact."""
+"""Criteria are measured, pairs occur under opposite ones, and a router reads what its row asks for."""
 
 from collections import Counter, defaultdict
 
@@ -6,51 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from prefcore.data import ratings
 from prefcore.methods.micro import criteria
 
-WORDS = ("I", "you", "plot", "wonderful", "extraordinary", "bad", "a", "it", "my", "film!", "no,", "so...", "director")
-
-
-def text(i, domain, words, scores, split="train"):
-    return ratings.Text(f"{domain}:{i}", domain, words, tuple(scores), float(np.mean(scores)), split, "", "", "")
-
 
 @pytest.fixture
-def texts():
-    rng = np.random.default_rng(0)
-    out = {}
-    for split, count in (("train", 60), ("test", 40)):
-        out[split] = [
-            text(i, domain, f"{split} {i} " + " ".join(rng.choice(WORDS, rng.integers(3, 20))),
-                 np.clip(rng.integers(-3, 4) + rng.integers(-2, 3, 12), -4, 4).tolist(), split)
-            for domain in ratings.COUNTS for i in range(count)
-        ]  # fmt: skip
-    return out
+def contexts(embed):
+    return criteria.embed_contexts([(name,) for name in criteria.CRITERIA], embed)
 
 
-def embed(lines):
-    """Unit vectors that are a function of the line alone."""
-    out = np.stack([np.random.default_rng(list(line.encode())).normal(size=12) for line in lines])
-    return out / np.linalg.norm(out, axis=1, keepdims=True)
-
-
-@pytest.fixture
-def pools(texts):
-    return criteria.make_pools(texts, embed)
-
-
-@pytest.fixture
-def said():
-    return criteria.say([(name,) for name in criteria.CRITERIA], embed)
-
-
-def test_worked_measures():
+def test_worked_measures(make_text):
     """'I love my dog, you!': 5 words; letters 1+4+2+3+3 = 13, 13/5; 2 of 15 signs; I, my, you of 5 words.
 
     Ratings 1, 3: mean 2, standard deviation 1.
     """
-    (found,) = criteria.measure([text(0, "Tweet", "I love my dog, you!", [1, 3])])
+    (found,) = criteria.measure([make_text(0, "Tweet", "I love my dog, you!", [1, 3])])
     assert found.tolist() == [2.0, -1.0, 5.0, -13 / 5, 2 / 15, 3 / 5]
     assert len(found) == len(criteria.MEASURES)
 
@@ -62,7 +31,7 @@ def test_no_more_criteria_than_the_issue_allows_and_each_is_a_formula():
     assert {"positive", "negative"} < set(criteria.CRITERIA)
 
 
-def test_levels_are_those_of_the_training_texts_and_hold_no_text_of_another_split(texts, pools):
+def test_levels_are_those_of_the_training_texts_and_hold_no_text_of_another_split(texts, pools, embed):
     raw, domain = criteria.measure(texts["train"]), pools["train"].domain
     inside = raw[domain == 1]
     expected = np.clip((inside - inside.mean(0)) / inside.std(0), -3, 3)
@@ -99,9 +68,9 @@ def test_each_pair_occurs_twice_with_opposite_labels_under_criteria_that_say_so(
             assert sign * (pool.levels[row.preferred, column] - pool.levels[row.other, column]) >= 0.5
 
 
-def test_without_the_criterion_a_pair_is_a_coin_toss(pools, said):
+def test_without_the_criterion_a_pair_is_a_coin_toss(pools, contexts):
     """Any function of pair and prompt alone is right on half of the rows: the sum over both labels of each pair."""
-    rows = criteria.make_rows(pools["train"], criteria.opposite_choices(pools["train"], 90, 0.5, seed=0), said, 0)
+    rows = criteria.make_rows(pools["train"], criteria.opposite_choices(pools["train"], 90, 0.5, seed=0), contexts, 0)
     head = torch.randn(12, generator=torch.Generator().manual_seed(0))
     right = (rows.difference @ head > 0).double()
     for pair in range(90):
@@ -125,7 +94,7 @@ def test_pooled_pairs_occur_under_every_criterion_that_has_an_opinion_and_contra
     for rows in by_pair.values():
         assert len({row.preferred for row in rows}) == 2
         a, b = rows[0].preferred, rows[0].other
-        gaps = abs(np.stack([criteria._level(pool.levels, name) for name in criteria.CRITERIA], 1)[[a, b]].T @ [1, -1])
+        gaps = abs(np.stack([criteria.level(pool.levels, name) for name in criteria.CRITERIA], 1)[[a, b]].T @ [1, -1])
         assert sorted(row.attribute for row in rows) == np.flatnonzero(gaps >= 0.5).tolist()
 
 
@@ -136,7 +105,7 @@ def test_the_same_seed_gives_the_same_pairs_and_too_many_pairs_raise(pools):
         criteria.opposite_choices(pools["test"], 700, 0.5, seed=0)
 
 
-def test_a_domain_without_training_texts_is_named(texts):
+def test_a_domain_without_training_texts_is_named(texts, embed):
     with pytest.raises(ValueError, match="0 training texts of Tweet are too few"):
         criteria.make_pools(texts | {"train": [t for t in texts["train"] if t.domain != "Tweet"]}, embed)
 
@@ -156,9 +125,9 @@ def test_no_two_criteria_share_a_wording():
     assert criteria.wordings(("long", "bare"), seen=True)[0] == "Which text is longer and emptier of punctuation?"
 
 
-def test_the_router_reads_the_domain_and_in_stage_two_a_wording_of_the_rows_own_criterion(pools, said):
+def test_the_router_reads_the_domain_and_in_stage_two_a_wording_of_the_rows_own_criterion(pools, contexts, embed):
     pool, choices = pools["train"], criteria.opposite_choices(pools["train"], 40, 0.5, seed=0)
-    rows = criteria.make_rows(pool, choices, said, seed=3)
+    rows = criteria.make_rows(pool, choices, contexts, seed=3)
     for i, choice in enumerate(choices):
         domain, name = criteria.DOMAINS[pool.domain[choice.preferred]], criteria.CRITERIA[choice.attribute]
         assert np.allclose(rows.prompt[i], criteria.scaled(embed([domain]))[0])
@@ -169,72 +138,5 @@ def test_the_router_reads_the_domain_and_in_stage_two_a_wording_of_the_rows_own_
         pool.vectors[choices[0].preferred] - pool.vectors[choices[0].other]))  # fmt: skip
 
 
-# --- the planted population --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def planted_said():
-    return criteria.say(criteria.PLANTED, embed)
-
-
-def test_planted_shares_are_distributions_with_a_floor_that_differ_between_domains():
-    shares = criteria.planted_shares(0)
-    assert shares.shape == (4, 6) and np.allclose(shares.sum(1), 1)
-    assert shares.min() >= criteria.LEAST_SHARE
-    assert abs(shares[0] - shares[1]).max() > 0.05
-
-
-def test_worked_planted_rewards():
-    """Group 0 wants positive (0.8) and long (0.6), group 1 negative (0.8) and plain (0.6); beta 2."""
-    levels = np.array([[1.0, 0.5, 2.0, -1.0, 0.0, 0.0]])  # rating, agreement, length, plainness, punctuation, person
-    found = criteria.planted_rewards(levels, 2.0)
-    assert found.shape == (1, 6)
-    assert np.allclose(found[0, :2], [2 * (0.8 + 1.2), 2 * (-0.8 - 0.6)])
-    assert np.allclose(found[0, 2], 2 * (0.8 * -2.0 + 0.6 * 0.5))
-
-
-def test_planted_probabilities_are_those_of_the_rewards_and_linear_in_the_vectors(pools, planted_said):
-    found = criteria.planted_exact(pools["test"], planted_said, 50, 2.0, seed=0)
-    assert found.shares.shape == found.preferences.shape == (50, 6) and len(found.rows.pair) == 300
-    assert found.rows.pair[:7].tolist() == [0] * 6 + [1] and found.rows.attribute[:7].tolist() == [0, 1, 2, 3, 4, 5, 0]
-    weights = torch.from_numpy(criteria.planted_rewards(np.eye(6), 2.0))  # of the unit levels: it is linear
-    expected = (found.rows.difference[::6].double() @ weights).sigmoid()
-    torch.testing.assert_close(found.preferences, expected, atol=1e-6, rtol=0)
-
-
-def test_planted_votes_follow_the_exact_probabilities(pools, planted_said):
-    """20,000 votes on pairs drawn anew: the mean vote and the mean group share agree with the exact means to 0.015."""
-    exact = criteria.planted_exact(pools["train"], planted_said, 20000, 2.0, seed=1)
-    rows = criteria.planted_votes(pools["train"], planted_said, 20000, 2.0, seed=1)
-    first = (rows.difference * exact.rows.difference[::6]).sum(1) > 0
-    assert abs(first.double().mean() - (exact.shares * exact.preferences).sum(1).mean()) < 0.015
-    counts = torch.bincount(rows.attribute, minlength=6) / 20000
-    assert (counts - exact.shares.mean(0)).abs().max() < 0.015
-    chosen = exact.preferences.gather(1, rows.attribute[:, None])[:, 0]
-    sure = chosen > 0.95
-    assert first[sure].double().mean() > 0.95
-
-
-def test_the_planted_cross_entropy_is_exact(pools, planted_said):
-    """The true probabilities cost the entropy H(y | z); the groups' mean costs H(y), for each pair."""
-    found = criteria.planted_exact(pools["test"], planted_said, 40, 2.0, seed=0)
-    truth = found.preferences.reshape(-1)
-    cost = criteria.planted_cross_entropy(truth.log(), (1 - truth).log(), found)
-    entropy = torch.special.entr(found.preferences) + torch.special.entr(1 - found.preferences)
-    torch.testing.assert_close(cost, (found.shares * entropy).sum(1))
-    mean = (found.shares * found.preferences).sum(1)
-    spread = mean.repeat_interleave(6)
-    floor = torch.special.entr(mean) + torch.special.entr(1 - mean)
-    torch.testing.assert_close(criteria.planted_cross_entropy(spread.log(), (1 - spread).log(), found), floor)
-
-
-def test_planted_pairs_are_two_texts_of_one_domain_and_repeat_with_the_seed(pools, planted_said):
-    first, again = (criteria.planted_votes(pools["train"], planted_said, 30, 2.0, seed=4) for _ in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    assert (first.difference.abs().sum(1) > 0).all()
-
-
-def test_everything_made_up_says_so():
-    names = [name for name in vars(criteria) if "plant" in name.lower()]
-    assert {"PLANTED", "Planted", "planted_votes", "planted_exact", "planted_rewards", "planted_shares",
-            "planted_cross_entropy"} == set(names)  # fmt: skip
+def test_nothing_planted_stands_beside_what_is_measured():
+    assert not [name for name in vars(criteria) if "plant" in name.lower()]

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from prefcore import smoke
+from prefcore.data.types import freeze
 from prefcore.engine import models
 from prefcore.methods.napo import tower, vision
-from prefcore.methods.napo.world import pictures
+from prefcore.methods.napo.world import archive, pictures
 
 
 def blobs(n, seed=0):
@@ -30,7 +31,7 @@ def test_the_tower_learns_what_pictures_show_and_the_same_seed_gives_the_same_to
     (head, history), _ = (tower.fit_tower(one, pixels, [colour], **how) for one in towers)
     fresh, label = blobs(40, seed=1)
     with torch.no_grad():
-        right = (head(tower.look(towers[0], fresh).mean(1)).argmax(1) == label).float().mean()
+        right = (head(tower.patches(towers[0], fresh).mean(1)).argmax(1) == label).float().mean()
     assert right > 0.9 and len(history) == 24 and history["loss"].iloc[-1] < history["loss"].iloc[0]
     first, second = (one.state_dict() for one in towers)
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -40,7 +41,7 @@ def test_moving_a_picture_keeps_its_size_and_its_middle():
     pixels = torch.arange(64.0).expand(2, 3, 64, 64)
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
-        moved = tower.move(pixels, generator)
+        moved = tower.augment(pixels, generator)
         assert moved.shape == pixels.shape and abs(float(moved[0, 0, 0, 32]) - 31.5) <= 7
 
 
@@ -85,10 +86,11 @@ def test_more_layers_than_there_are_are_refused(parts, layers):
 def test_the_stages_leave_a_tower_with_its_numbers_and_a_model_that_loads(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     smoke.make_weights(tmp_path / "weights")
-    smoke.make_pictures(pictures.ARCHIVE)
-    p = {"profile": "smoke", "policy": "weights/policy", "max_completion": 12, "seed": 0, "device": "cpu", "threads": 1,
-         "prior_strength": 0.8, "preference_strength": 0.1, "tower_learning_rate": 1e-3,
-         "taught_learning_rate": 1e-3} | smoke.SHARED  # fmt: skip
+    smoke.make_pictures(archive.ARCHIVE)
+    own = {"profile": "smoke", "policy": "weights/policy", "max_completion": 12, "seed": 0, "device": "cpu",
+           "threads": 1, "prior_strength": 0.8, "preference_strength": 0.1, "tower_learning_rate": 1e-3,
+           "taught_learning_rate": 1e-3}  # fmt: skip
+    p = freeze(own | smoke.SHARED)
     build = tmp_path / "build"
     pictures.prepare(p, build)
     tower.fit(p, build)

@@ -229,13 +229,13 @@ def test_the_shared_trainer_raises_the_margin_of_pictured_answers(llava, tmp_pat
     assert (gains[:, 0] > gains[:, 1]).all() and history["loss"].iloc[-1] < 0.5
 
 
-def test_teaching_lowers_the_loss_and_leaves_tower_embedding_and_head_alone(llava):
+def test_fine_tuning_lowers_the_loss_and_leaves_tower_embedding_and_head_alone(llava):
     processor, model = llava
     made, images = examples_of(processor)
     single = [e._replace(completions=e.completions[:1]) for e in made]
     before = {name: value.clone() for name, value in model.state_dict().items()}
     how = {"epochs": 15, "learning_rate": 1e-2, "batch_size": 4, "seed": 0, "pad_id": 0, "label": "teaching"}
-    history = vision.teach(model, single, images, **how)
+    history = vision.fine_tune(model, single, images, **how)
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert history["loss"].iloc[-1] < history["loss"].iloc[0] - 0.5
     assert any("multi_modal_projector" in name for name in changed) and any(".layers.0." in name for name in changed)

@@ -1,7 +1,7 @@
-"""The planted world of canonical_basis: real texts, real traits, planted people. What is planted, and what is not:
+"""Choices of planted people between real texts. What is planted, and what is not:
 
 real       the texts (build/<profile>/texts.jsonl), their domains, and 24 traits that are *measured* on any text
-           (planted_traits.py); topics are found in the texts (three groups of alike texts in each of the four domains)
+           (traits.py); topics are found in the texts (three groups of alike texts in each of the four domains)
 planted    24 categories of preference, one for each trait; how often each is meant (Zipf: the r-th by 1/r); 200
            people, each with weights over categories (Dirichlet); how a topic shifts them; 8 "models", each a taste
            for traits by which texts are attributed to it; who wins a pair; the phrases that name why (7 of each
@@ -14,19 +14,17 @@ a choice   a person meets two texts of one topic by two models, one category com
 Nothing here is a result about people. What the pipeline finds is scored against what was planted.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from prefcore.data import ratings
 from prefcore.data.ratings import Text
-from prefcore.data.types import Pair, Parameters
-from prefcore.engine import collate, sample
-from prefcore.methods.canonical_basis.extraction import Shown
-from prefcore.methods.canonical_basis.world.traits import NAMES, Scale, phrases, scale_of, zipf
+from prefcore.data.types import Parameters
+from prefcore.methods.canonical_basis.extraction import Comparison
+from prefcore.methods.canonical_basis.world.traits import NAMES, phrases, scale_of, zipf
 
 MODELS = 8
 LEAST = 0.5  # standard deviations: a trait separates two texts from there on
@@ -82,11 +80,11 @@ def open_world(p: Parameters) -> World:
     )  # fmt: skip
 
 
-def tell(world: World, *, size: int) -> str:
+def describe(world: World, *, size: int) -> str:
     """Counts, and the first choices as a person reads them."""
-    choices, mentions, said = len(world.person), len(world.phrase), len(np.unique(world.phrase))
+    choices, mentions, distinct = len(world.person), len(world.phrase), len(np.unique(world.phrase))
     lines = [f"{choices:,} choices by {len(world.weights)} planted people between {len(world.texts):,} real texts;"]
-    lines += [f"{mentions:,} mentions of {said:,} distinct planted phrases"]
+    lines += [f"{mentions:,} mentions of {distinct:,} distinct planted phrases"]
     for i in range(size):
         winner, loser = world.texts[world.winner[i]], world.texts[world.loser[i]]
         named = ", ".join(world.phrases[j] for j in world.phrase[world.owner == i]) or "nothing"
@@ -95,10 +93,10 @@ def tell(world: World, *, size: int) -> str:
     return "\n".join(lines)
 
 
-def show(world: World, rows: np.ndarray) -> list[Shown]:
+def compare_texts(world: World, rows: np.ndarray) -> list[Comparison]:
     """These choices as an extractor sees them."""
     texts = [text.text for text in world.texts]
-    return [Shown(f"planted:{i}", texts[world.first[i]], texts[world.second[i]], bool(world.first_wins[i]))
+    return [Comparison(f"planted:{i}", texts[world.first[i]], texts[world.second[i]], bool(world.first_wins[i]))
             for i in rows.tolist()]  # fmt: skip
 
 
@@ -109,21 +107,11 @@ def first_named(world: World, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return np.array(kept, int), world.phrase[np.concatenate([found[n] for n in kept])]
 
 
-def draw_subsets(mentioned: np.ndarray, holders: Mapping[str, int], *, size: int, seed: int) -> dict[str, np.ndarray]:
-    """name -> `size` random choices that mention its category, mentioned [N, C].
-
-    Beside them "random": as many of all choices, and "all": as many as all subsets have together.
-    """
-    mixed = np.random.default_rng(seed).permutation(len(mentioned))
-    own = {name: mixed[mentioned[mixed, c]][:size] for name, c in holders.items()}
-    return own | {"random": mixed[:size], "all": mixed[: size * len(holders)]}
-
-
 def explains(world: World, category: np.ndarray, meaning: np.ndarray) -> np.ndarray:
     """[N, C] bool: the choice mentions the category, and whoever knows only what it means names the winner.
 
     category [M] of each mention (-1: none); meaning [C] the trait that the name of a category stands for. The explainer
-    is the trait's meter: right where the winner has at least half a standard score more of it.
+    is the trait's meter, which names the winner where it has at least half a standard score more of it.
     """
     mentioned = np.zeros((len(world.person), len(meaning)), bool)
     inside = category >= 0
@@ -142,31 +130,11 @@ def duels(world: World, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return world.models[rows, ahead], world.models[rows, 1 - ahead]
 
 
-def told_blind(world: World) -> tuple[np.ndarray, np.ndarray]:
-    """(models with more, models with less) [N] of the trait by which the annotator who is blind to the winner tells."""
+def blind_duels(world: World) -> tuple[np.ndarray, np.ndarray]:
+    """(models with more, models with less) [N] of the trait that the annotator who is blind to the winner names."""
     winner, loser = duels(world, np.arange(len(world.person)))
     more = np.take_along_axis(world.gap, world.blind[:, None], 1)[:, 0] > 0
     return np.where(more, winner, loser), np.where(more, loser, winner)
-
-
-def subset(world: World, rows: np.ndarray) -> list[Pair]:
-    """These choices as pairs to train on: the winner's whole text after its domain's name."""
-    out = []
-    for i, winner, loser in zip(rows.tolist(), world.winner[rows], world.loser[rows], strict=True):
-        better, worse = world.texts[winner], world.texts[loser]
-        out.append(Pair(f"planted:{i}", f"{better.domain}:", f" {better.text}", f" {worse.text}"))
-    return out
-
-
-def write(tokenizer, policy, starts: Sequence[str], scale: Scale, *, arm: str, tokens: int, seed: int) -> pd.DataFrame:
-    """What a policy writes after each start, and its 24 traits in standard scores of the world's texts.
-
-    Columns: arm, seed, id, prompt, text, then the traits by name. One text a row, the same random numbers for any arm.
-    """
-    ids = [collate.encode_prompt(start, tokenizer) for start in starts]
-    texts = [s.text for s in sample.sample(policy, tokenizer, ids, max_new_tokens=tokens, seed=seed)]
-    frame = pd.DataFrame({"arm": arm, "seed": seed, "id": range(len(ids)), "prompt": starts, "text": texts})
-    return frame.assign(**dict(zip(NAMES, scale.standard(texts).T, strict=True)))
 
 
 def find_topics(texts: Sequence[Text], *, per_domain: int, seed: int) -> np.ndarray:
@@ -222,12 +190,12 @@ def plant(texts: Sequence[Text], *, people: int, choices: int, per_domain: int, 
     owner, category = _mentions(wish, gap, first_wins, meant, rng)
     random = rng.random(len(category)) < noise
     category = np.where(random, rng.choice(kinds, size=len(category), p=often), category)
-    said, said_category = phrases()
-    order = np.stack([rng.permutation(np.flatnonzero(said_category == c)) for c in range(kinds)])
+    wordings, meant_by = phrases()
+    order = np.stack([rng.permutation(np.flatnonzero(meant_by == c)) for c in range(kinds)])
     phrase = order[category, rng.choice(order.shape[1], size=len(category), p=zipf(order.shape[1]))]
     author = _author(models, np.stack([first, second], 1), traits)
     return World(
-        list(texts), traits, where, author, said, said_category, weights, person, first, second, models, first_wins,
+        list(texts), traits, where, author, wordings, meant_by, weights, person, first, second, models, first_wins,
         blind, owner, phrase,
     )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
     build/<profile>/sql_world/database/<name>/<name>.sqlite      questions.jsonl, lessons.jsonl
 
-Everything follows from the seed. Questions and databases are the grammar's; nothing in here has seen a model.
+Everything follows from the seed. Questions and databases are the grammar's; no model has written a word of them.
 """
 
 import shutil
@@ -16,11 +16,10 @@ import numpy as np
 
 from prefcore.data import files
 from prefcore.data.types import Parameters
-from prefcore.methods.chase_sql.world import forms as sql_forms
-from prefcore.methods.chase_sql.world import layouts as sql_layouts
-from prefcore.methods.chase_sql.world import words as sql_words
+from prefcore.methods.chase_sql.world import forms, layouts
 from prefcore.methods.chase_sql.world.forms import Column, Link, Query, Schema
 from prefcore.methods.chase_sql.world.schemas import SPLITS, Field, Plan, read_plans
+from prefcore.methods.chase_sql.world.words import Phrases, paraphrase
 
 GROWTH = 3  # a table has so many rows for each row of the table it refers to
 LONGEST = 60  # rows of a gold result, at most
@@ -60,7 +59,7 @@ class Database(NamedTuple):
 
     name: str
     schema: Schema
-    phrases: sql_words.Phrases
+    phrases: Phrases
     rows: dict[str, list[tuple]]
 
 
@@ -79,13 +78,11 @@ def build(p: Parameters, build: Path) -> None:
             made = draw_questions(database, connection, p.sql_questions[split] + extra, rng)
             asked, rest = made[: p.sql_questions[split]], made[p.sql_questions[split] :]
             for i, (query, words) in enumerate(asked):
-                family = sql_forms.FAMILY[query.shape]
-                questions.append(
-                    Question(f"{name}:{i}", split, name, family, query.shape, words, sql_forms.sql(query))
-                )
+                family = forms.FAMILY[query.shape]
+                questions.append(Question(f"{name}:{i}", split, name, family, query.shape, words, forms.sql(query)))
             for query, words in rest:
-                shown = database.schema, contents_of(database)
-                lessons += sql_layouts.write_lessons(query, words, *shown, connection, rng)
+                known = database.schema, contents_of(database)
+                lessons += layouts.write_lessons(query, words, *known, connection, rng)
     files.write_lines(questions, folder / "questions.jsonl")
     files.write_lines(lessons, folder / "lessons.jsonl")
 
@@ -119,7 +116,7 @@ def make_database(name: str, plans: Sequence[Plan], rows: int, rng: np.random.Ge
         drawn += [rng.integers(1, most + 1, size=size).tolist() for most in used]
         stored[plan.name] = [(i + 1, *row) for i, row in enumerate(zip(*drawn, strict=True))]
     called = {(plan.name, f.name): f.phrase for plan in plans for f in plan.fields}
-    phrases = sql_words.Phrases({plan.name: plan.phrase for plan in plans}, called, spoken)
+    phrases = Phrases({plan.name: plan.phrase for plan in plans}, called, spoken)
     return Database(name, Schema(tables, tuple(links)), phrases, stored)
 
 
@@ -137,7 +134,7 @@ def _draw(f: Field, column: Column, size: int, spoken: dict, rng: np.random.Gene
         values = [round(float(v), 2) if real else int(v) for v in skewed]
     else:
         clean = [_text(f.kind, rng) for _ in range(size)]
-        spelled = {value: mess(value, rng) for value in dict.fromkeys(clean)}
+        spelled = {value: respell(value, rng) for value in dict.fromkeys(clean)}
         spoken.update({(column, spelling): value for value, spelling in spelled.items()})
         values = [spelled[value] for value in clean]
     return [None if missing else value for value, missing in zip(values, rng.random(size) < 0.05, strict=True)]
@@ -148,7 +145,7 @@ def _text(kind: str, rng: np.random.Generator) -> str:
     return " ".join(str(rng.choice(pool)) for pool in pools.get(kind, (kind.split("|"),)))
 
 
-def mess(value: str, rng: np.random.Generator) -> str:
+def respell(value: str, rng: np.random.Generator) -> str:
     """How somebody typed the value: as it is, in other case, with odd spaces or underscores, or words cut short."""
     words = value.split(" ")
     kinds = (
@@ -183,19 +180,17 @@ def _type(database: Database, column: Column) -> str:
 # --- questions ---------------------------------------------------------------------------------------------------
 
 
-def draw_questions(
-    database: Database, connection, size: int, rng: np.random.Generator
-) -> list[tuple[Query, str]]:
+def draw_questions(database: Database, connection, size: int, rng: np.random.Generator) -> list[tuple[Query, str]]:
     """(query, question in words), families in turn; each query gives rows, not too many, and none twice."""
-    found, families, contents = {}, list(sql_forms.FAMILIES), contents_of(database)
+    found, families, contents = {}, list(forms.FAMILIES), contents_of(database)
     for _ in range(TRIES * size):
         if len(found) == size:
             return list(found.values())
-        shapes = sql_forms.FAMILIES[families[len(found) % len(families)]]
-        query = sql_forms.draw_query(database.schema, contents, shapes[int(rng.integers(len(shapes)))], rng)
-        text = query and sql_forms.sql(query)
-        if text and text not in found and is_telling(connection.execute(text).fetchall()):
-            found[text] = (query, sql_words.ask(query, database.phrases, rng))
+        shapes = forms.FAMILIES[families[len(found) % len(families)]]
+        query = forms.draw_query(database.schema, contents, shapes[int(rng.integers(len(shapes)))], rng)
+        text = query and forms.sql(query)
+        if text and text not in found and is_informative(connection.execute(text).fetchall()):
+            found[text] = (query, paraphrase(query, database.phrases, rng))
     raise ValueError(f"{database.name}: only {len(found)} of {size} questions found: ask for fewer")
 
 
@@ -208,6 +203,6 @@ def contents_of(database: Database) -> dict[Column, list]:
     }
 
 
-def is_telling(rows: list[tuple]) -> bool:
+def is_informative(rows: list[tuple]) -> bool:
     """Some rows but not too many, and no answer that is nothing or zero."""
     return 0 < len(rows) <= LONGEST and any(cell not in (None, 0) for row in rows for cell in row)

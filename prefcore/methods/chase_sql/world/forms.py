@@ -1,7 +1,7 @@
 """The grammar: what a question to a database can ask for, and the SQL that answers it. Twenty shapes, nine families.
 
-The same shapes make the embedded questions (from slots drawn at random, `sql_world`) and are what a generator can
-enumerate over a schema that it is shown (from slots that it finds in the question).
+The same shapes make the embedded questions (from slots drawn at random, `world/databases.py`) and are what a generator
+without a language model enumerates over a schema (from slots that it finds in the question).
 """
 
 import re
@@ -54,7 +54,7 @@ class Query(NamedTuple):
 
     shape: str
     table: str
-    shown: Column | None = None
+    selected: Column | None = None
     number: Column | None = None
     where: tuple[Condition, ...] = ()
     other: tuple[Condition, ...] = ()
@@ -64,9 +64,9 @@ class Query(NamedTuple):
 
 
 class Slots(NamedTuple):
-    """What may be filled in for one table: columns to show, to compute with and to group by, conditions."""
+    """What may be filled in for one table: columns to return, to compute with and to group by, conditions."""
 
-    shown: tuple[Column, ...]
+    selected: tuple[Column, ...]
     numbers: tuple[Column, ...]
     groups: tuple[Column, ...]
     conditions: tuple[Condition, ...]
@@ -85,26 +85,27 @@ FAMILIES = {
 }
 FAMILY = {shape: family for family, shapes in FAMILIES.items() for shape in shapes}
 SQL = {
-    "rows": "SELECT {shown} FROM {table} WHERE {where}",
+    "rows": "SELECT {selected} FROM {table} WHERE {where}",
     "count": "SELECT COUNT(*) FROM {table} WHERE {where}",
     "aggregate": "SELECT {how}({number}) FROM {table}{where?}",
-    "group count": "SELECT {shown}, COUNT(*) FROM {table} GROUP BY {shown}",
-    "group having": "SELECT {shown} FROM {table} GROUP BY {shown} HAVING COUNT(*) > {n}",
-    "group mean": "SELECT {shown}, AVG({number}) FROM {table} GROUP BY {shown}",
-    "order": "SELECT {shown} FROM {table}{where?} ORDER BY {number} {how} LIMIT {n}",
-    "join down": "SELECT {shown} FROM {child} JOIN {parent} ON {on} WHERE {where}",
-    "join up": "SELECT DISTINCT {shown} FROM {parent} JOIN {child} ON {on} WHERE {where}",
+    "group count": "SELECT {selected}, COUNT(*) FROM {table} GROUP BY {selected}",
+    "group having": "SELECT {selected} FROM {table} GROUP BY {selected} HAVING COUNT(*) > {n}",
+    "group mean": "SELECT {selected}, AVG({number}) FROM {table} GROUP BY {selected}",
+    "order": "SELECT {selected} FROM {table}{where?} ORDER BY {number} {how} LIMIT {n}",
+    "join down": "SELECT {selected} FROM {child} JOIN {parent} ON {on} WHERE {where}",
+    "join up": "SELECT DISTINCT {selected} FROM {parent} JOIN {child} ON {on} WHERE {where}",
     "join count": "SELECT COUNT(*) FROM {child} JOIN {parent} ON {on} WHERE {where}",
-    "beyond mean": "SELECT {shown} FROM {table} WHERE {number} {how} (SELECT AVG({number}) FROM {table})",
-    "beyond part": "SELECT {shown} FROM {table} WHERE {number} {how} (SELECT AVG({number}) FROM {table} WHERE {where})",
-    "busy": "SELECT {shown} FROM {parent} WHERE {target} IN "
+    "beyond mean": "SELECT {selected} FROM {table} WHERE {number} {how} (SELECT AVG({number}) FROM {table})",
+    "beyond part": "SELECT {selected} FROM {table} WHERE {number} {how} "
+    "(SELECT AVG({number}) FROM {table} WHERE {where})",
+    "busy": "SELECT {selected} FROM {parent} WHERE {target} IN "
     "(SELECT {key} FROM {child} GROUP BY {key} HAVING COUNT(*) > {n})",
-    "without": "SELECT {shown} FROM {parent} WHERE {target} IN "
+    "without": "SELECT {selected} FROM {parent} WHERE {target} IN "
     "(SELECT {target} FROM {parent} EXCEPT SELECT {key} FROM {child})",
-    "both": "SELECT {shown} FROM {table} WHERE {where} INTERSECT SELECT {shown} FROM {table} WHERE {other}",
-    "either": "SELECT {shown} FROM {table} WHERE {where} UNION SELECT {shown} FROM {table} WHERE {other}",
-    "distinct count": "SELECT COUNT(DISTINCT {shown}) FROM {table}{where?}",
-    "distinct list": "SELECT DISTINCT {shown} FROM {table} WHERE {where}",
+    "both": "SELECT {selected} FROM {table} WHERE {where} INTERSECT SELECT {selected} FROM {table} WHERE {other}",
+    "either": "SELECT {selected} FROM {table} WHERE {where} UNION SELECT {selected} FROM {table} WHERE {other}",
+    "distinct count": "SELECT COUNT(DISTINCT {selected}) FROM {table}{where?}",
+    "distinct list": "SELECT DISTINCT {selected} FROM {table} WHERE {where}",
     "difference": "SELECT (SELECT COUNT(*) FROM {table} WHERE {where}) - (SELECT COUNT(*) FROM {table} WHERE {other})",
     "spread": "SELECT MAX({number}) - MIN({number}) FROM {table}{where?}",
 }
@@ -115,7 +116,7 @@ def sql(query: Query) -> str:
     """The query as SQLite reads it. Columns carry their table's name where two tables meet."""
     whole = query.link is not None
     where, other = (" AND ".join(_condition(c, whole) for c in part) for part in (query.where, query.other))
-    names = {"shown": query.shown, "number": query.number}
+    names = {"selected": query.selected, "number": query.number}
     filled = {slot: column and _column(column, whole) for slot, column in names.items()}
     if query.link:
         child, key, parent, target = map(quote, query.link)
@@ -147,7 +148,7 @@ def enumerate_queries(schema: Schema, slots: Mapping[str, Slots], counts: Iterab
     both = [link for link in schema.links if {link.parent, link.child} <= set(slots) and link.parent != link.child]
     joined = [_of_two_tables(link, slots[link.parent], slots[link.child], counts) for link in both]
     for query in chain(*tables, *joined):
-        if query.shown not in [c.column for c in query.where if c.operator == "="]:
+        if query.selected not in [c.column for c in query.where if c.operator == "="]:
             yield query
 
 
@@ -184,8 +185,8 @@ def _draw_condition(column: Column, values: Sequence, rng: np.random.Generator, 
 def _of_one_table(table: str, slot: Slots, counts: tuple[int, ...]) -> Iterator[Query]:
     single = [(c,) for c in slot.conditions]
     maybe, pairs = [(), *single], _pairs(slot.conditions)
-    for shown, where in product(slot.shown, [*single, *pairs]):
-        yield Query("rows", table, shown, where=where)
+    for selected, where in product(slot.selected, [*single, *pairs]):
+        yield Query("rows", table, selected, where=where)
     for where in [*single, *pairs]:
         yield Query("count", table, where=where)
     for number, where in product(slot.numbers, maybe):
@@ -204,16 +205,16 @@ def _of_one_table(table: str, slot: Slots, counts: tuple[int, ...]) -> Iterator[
             yield Query("distinct list", table, group, where=where)
         for first, second in _branches(slot.conditions):
             yield Query("both", table, group, where=(first,), other=(second,))
-    for shown, number in product(slot.shown, slot.numbers):
+    for selected, number in product(slot.selected, slot.numbers):
         for where, how, n in product(maybe, ("DESC", "ASC"), counts):
-            yield Query("order", table, shown, number, where, how=how, n=n)
+            yield Query("order", table, selected, number, where, how=how, n=n)
         for how in (">", "<"):
-            yield Query("beyond mean", table, shown, number, how=how)
+            yield Query("beyond mean", table, selected, number, how=how)
             for where in single:
-                yield Query("beyond part", table, shown, number, where, how=how)
+                yield Query("beyond part", table, selected, number, where, how=how)
     for first, second in _branches(slot.conditions):
-        for shown in slot.shown:
-            yield Query("either", table, shown, where=(first,), other=(second,))
+        for selected in slot.selected:
+            yield Query("either", table, selected, where=(first,), other=(second,))
     for first, second in permutations(slot.conditions, 2):
         if first.column == second.column and first.operator == second.operator:
             yield Query("difference", table, where=(first,), other=(second,))
@@ -222,14 +223,14 @@ def _of_one_table(table: str, slot: Slots, counts: tuple[int, ...]) -> Iterator[
 def _of_two_tables(link: Link, parent: Slots, child: Slots, counts: tuple[int, ...]) -> Iterator[Query]:
     for where in [(c,) for c in parent.conditions]:
         yield Query("join count", link.child, where=where, link=link)
-        for shown in child.shown:
-            yield Query("join down", link.child, shown, where=where, link=link)
-    for shown in parent.shown:
-        yield Query("without", link.parent, shown, link=link)
+        for selected in child.selected:
+            yield Query("join down", link.child, selected, where=where, link=link)
+    for selected in parent.selected:
+        yield Query("without", link.parent, selected, link=link)
         for n in counts:
-            yield Query("busy", link.parent, shown, n=n, link=link)
+            yield Query("busy", link.parent, selected, n=n, link=link)
         for condition in child.conditions:
-            yield Query("join up", link.parent, shown, where=(condition,), link=link)
+            yield Query("join up", link.parent, selected, where=(condition,), link=link)
 
 
 def _pairs(conditions: Iterable[Condition]) -> list[tuple[Condition, Condition]]:

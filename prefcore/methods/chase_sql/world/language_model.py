@@ -1,6 +1,7 @@
 """The stage that teaches a language model to write SQL: lessons of the training databases, three layouts of reasoning.
 
-    build/<profile>/sql_world/lessons.jsonl -> build/<profile>/sql_lm/ (a model; nothing where no lesson is asked for)
+In: build/<profile>/sql_world/lessons.jsonl. Out: build/<profile>/sql_lm/, a model; nothing where `sql_lm_lessons` is 0,
+as in the quick profile.
 """
 
 import shutil
@@ -12,16 +13,16 @@ from prefcore.data import files
 from prefcore.data.types import Parameters
 from prefcore.engine import collate, models
 from prefcore.lab import pipeline
-from prefcore.methods.chase_sql.world import layouts as sql_layouts
+from prefcore.methods.chase_sql.world import layouts
 
 MAX_PROMPT, MAX_ANSWER = 320, 160  # tokens
 
 
 def fit(p: Parameters, build: Path) -> None:
-    """Full layers of the policy taught on `sql_lm_lessons` lessons, one epoch; history.csv tells the loss."""
+    """The stage: the policy's last layers trained on `sql_lm_lessons` lessons, one epoch; history.csv has the loss."""
     folder = build / "sql_lm"
     shutil.rmtree(folder, ignore_errors=True)
-    lessons = [sql_layouts.Lesson(**row) for row in files.read_lines(build / "sql_world" / "lessons.jsonl")]
+    lessons = [layouts.Lesson(**row) for row in files.read_lines(build / "sql_world" / "lessons.jsonl")]
     order = np.random.default_rng(p.seed).permutation(len(lessons))[: p.sql_lm_lessons]
     if not len(order):  # the quick profile: its generators need no language model
         folder.mkdir(parents=True)
@@ -36,12 +37,13 @@ def fit(p: Parameters, build: Path) -> None:
         [e for e in examples if e], batch_size=8, epochs=1, seed=p.seed, pad_id=tokenizer.pad_token_id
     )
     models.train_top(policy, layers=p.sql_lm_layers)
-    pipeline.finish_fit(policy, tokenizer, plan, pipeline.token_loss, p.sql_lm_learning_rate, folder, p)
+    pipeline.fit(policy, plan, pipeline.token_loss, p.sql_lm_learning_rate, folder, p)
+    pipeline.save(policy, tokenizer, folder, p)
 
 
-def encode(lesson: sql_layouts.Lesson, tokenizer):
+def encode(lesson: layouts.Lesson, tokenizer):
     """A lesson as one example, its prompt as the chat that the model will see."""
-    chat = [{"role": role, "content": text} for role, text in sql_layouts.messages("", lesson.prompt, taught=True)]
+    chat = [{"role": role, "content": text} for role, text in layouts.messages("", lesson.prompt, taught=True)]
     prompt = chat if tokenizer.chat_template else lesson.prompt
     limits = {"max_prompt": MAX_PROMPT, "max_completion": MAX_ANSWER}
     return collate.encode(lesson.id, prompt, (lesson.answer,), (True,), tokenizer, **limits)

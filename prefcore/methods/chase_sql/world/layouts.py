@@ -2,7 +2,7 @@
 of three strategies (CHASE-SQL, Pourreza et al. 2024, arXiv 2410.01943, section 3.3).
 
 divide      the question is cut into parts, each with its piece of SQL, which are put together and simplified
-plan        the steps of an execution plan, told in words, then the SQL
+plan        the steps of an execution plan, put into words, then the SQL
 synthetic   examples on the same database, made for this question, then the SQL
 """
 
@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prefcore.methods.chase_sql.world import forms as sql_forms
-from prefcore.methods.chase_sql.world import words as sql_words
+from prefcore.methods.chase_sql.world import forms
 from prefcore.methods.chase_sql.world.forms import Column, Condition, Query, Schema
+from prefcore.methods.chase_sql.world.words import HOW, OPERATORS, phrase_literally, spell
 
 STRATEGIES = ("divide", "plan", "synthetic")
 FINAL = "Final SQL:"
@@ -71,7 +71,7 @@ def schema_text(schema: Schema) -> str:
 
 def values_text(values: Sequence[Condition]) -> str:
     """Stored values that the question may mean."""
-    return "; ".join(f"{c.column.table}.{c.column.name} = {sql_forms.literal(c.value)}" for c in values) or "none"
+    return "; ".join(f"{c.column.table}.{c.column.name} = {forms.literal(c.value)}" for c in values) or "none"
 
 
 def shuffle(schema: Schema, rng: np.random.Generator) -> Schema:
@@ -92,7 +92,7 @@ def prompt(strategy: str, schema: Schema, values: Sequence[Condition], question:
 
 
 def messages(strategy: str, text: str, *, taught: bool) -> tuple[tuple[str, str], ...]:
-    """The prompt as a conversation; a model that was not taught the layout is told of it and shown one."""
+    """The prompt as a conversation; a model that was not taught the layout gets a description and one demonstration."""
     if taught:
         return (("user", text),)
     shown = DEMONSTRATIONS.get(strategy)
@@ -125,28 +125,28 @@ def divide(query: Query) -> str:
     """The query as parts with their pieces of SQL, leaves last, and put together."""
     leaves = [*query.where, *query.other]
     bare = query._replace(where=(), other=())
-    lines = [f"1. {sql_words.describe(bare)}"]
+    lines = [f"1. {phrase_literally(bare)}"]
     for i, leaf in enumerate(leaves, 1):
         column = f"{leaf.column.table}.{leaf.column.name}"
-        piece = f"{column} {leaf.operator} {sql_forms.literal(leaf.value)}"
-        lines.append(f"1.{i} {sql_words.spell(leaf.column.name)}: {piece}")
-    return "\n".join([*lines, f"{FINAL} {sql_forms.sql(query)}"])
+        piece = f"{column} {leaf.operator} {forms.literal(leaf.value)}"
+        lines.append(f"1.{i} {spell(leaf.column.name)}: {piece}")
+    return "\n".join([*lines, f"{FINAL} {forms.sql(query)}"])
 
 
 def plan(query: Query, steps: Sequence[str]) -> str:
     """The execution plan in words, and the query. steps: the details of SQLite's EXPLAIN QUERY PLAN, in order."""
-    return f"{verbalise(query, steps)}\n{FINAL} {sql_forms.sql(query)}"
+    return f"{verbalise(query, steps)}\n{FINAL} {forms.sql(query)}"
 
 
 def verbalise(query: Query, steps: Sequence[str]) -> str:
     """SQLite's plan as sentences in three stages: open tables; match, filter, count or sort; deliver columns."""
     used = list(dict.fromkeys(name for step in steps for name in re.findall(r"^(?:SCAN|SEARCH) (\w+)", step)))
-    said = [f"Open {' and '.join(used)}."] if used else []
-    said += list(dict.fromkeys(filter(None, (_step(step) for step in steps))))
-    said += [f"Keep rows where {_keep(c)}." for c in (*query.where, *query.other)]
-    said += _computed(query)
-    shown = sql_words.spell(query.shown.name) if query.shown else "one number"
-    return " ".join([*said, f"Deliver {shown}."])
+    sentences = [f"Open {' and '.join(used)}."] if used else []
+    sentences += list(dict.fromkeys(filter(None, (_step(step) for step in steps))))
+    sentences += [f"Keep rows where {_keep(c)}." for c in (*query.where, *query.other)]
+    sentences += _computed(query)
+    delivered = spell(query.selected.name) if query.selected else "one number"
+    return " ".join([*sentences, f"Deliver {delivered}."])
 
 
 def _step(step: str) -> str:
@@ -168,20 +168,20 @@ def _step(step: str) -> str:
 
 
 def _keep(condition: Condition) -> str:
-    operator = sql_words.OPERATORS[condition.operator][0]
-    return f"{sql_words.spell(condition.column.name)} {operator} {condition.value}"
+    operator = OPERATORS[condition.operator][0]
+    return f"{spell(condition.column.name)} {operator} {condition.value}"
 
 
 def _computed(query: Query) -> list[str]:
-    number = sql_words.spell(query.number.name) if query.number else ""
-    how = sql_words.HOW[query.how][0] if query.how else ""
+    number = spell(query.number.name) if query.number else ""
+    how = HOW[query.how][0] if query.how else ""
     if query.shape in ("count", "join count"):
         return ["Count the rows."]
     if query.shape in ("group count", "group having", "group mean"):
-        group = f"Group by {sql_words.spell(query.shown.name)}."
+        group = f"Group by {spell(query.selected.name)}."
         more = f"Keep groups of more than {query.n} rows." if query.shape == "group having" else "Count each group."
         return [group, f"Average {number} in each group." if query.shape == "group mean" else more]
-    said = {
+    sentences = {
         "aggregate": f"Compute the {how} {number}.",
         "order": f"Take the {query.n} with the {how} {number}.",
         "beyond mean": f"Keep rows with {number} {how} the average.",
@@ -192,7 +192,7 @@ def _computed(query: Query) -> list[str]:
         "difference": "Subtract the second count from the first.",
         "spread": f"Subtract the lowest {number} from the highest.",
     }
-    return [said[query.shape]] if query.shape in said else []
+    return [sentences[query.shape]] if query.shape in sentences else []
 
 
 def explain(connection, text: str) -> list[str]:
@@ -212,15 +212,15 @@ def write_lessons(
     examples = draw_examples(schema, contents, 2, rng)
     answers = {
         "divide": divide(query),
-        "plan": plan(query, explain(connection, sql_forms.sql(query))),
-        "synthetic": f"{FINAL} {sql_forms.sql(query)}",
+        "plan": plan(query, explain(connection, forms.sql(query))),
+        "synthetic": f"{FINAL} {forms.sql(query)}",
     }
     lessons = []
     for strategy, answer in answers.items():
         mixed = [values[i] for i in rng.permutation(len(values))]
         shown = examples if strategy == "synthetic" else ()
         text = prompt(strategy, shuffle(schema, rng), mixed, words, shown)
-        lessons.append(Lesson(sql_forms.sql(query), strategy, text, answer))
+        lessons.append(Lesson(forms.sql(query), strategy, text, answer))
     return lessons
 
 
@@ -228,8 +228,8 @@ def draw_examples(
     schema: Schema, contents: Mapping[Column, Sequence], size: int, rng: np.random.Generator
 ) -> list[tuple[str, str]]:
     """(question in literal words, SQL) of queries drawn at random on this database."""
-    shapes, found = list(sql_forms.FAMILY), []
+    shapes, found = list(forms.FAMILY), []
     while len(found) < size:
-        query = sql_forms.draw_query(schema, contents, shapes[int(rng.integers(len(shapes)))], rng)
-        found += [(sql_words.describe(query), sql_forms.sql(query))] if query else []
+        query = forms.draw_query(schema, contents, shapes[int(rng.integers(len(shapes)))], rng)
+        found += [(phrase_literally(query), forms.sql(query))] if query else []
     return found

@@ -9,13 +9,13 @@ import numpy as np
 from prefcore.methods.chase_sql.world.forms import Column, Condition, Query
 
 # For each shape how it reads literally, and four ways in which people ask for the same.
-ASKED = {
+PHRASINGS = {
     "rows": (
-        "show the {shown} of {tables} {where}",
-        "What is the {shown} of every {table} {where}?",
-        "List the {shown} for all {tables} {where}.",
-        "Which {tables} are there {where}? Give their {shown}.",
-        "I am looking for {tables} {where}; tell me the {shown}.",
+        "show the {selected} of {tables} {where}",
+        "What is the {selected} of every {table} {where}?",
+        "List the {selected} for all {tables} {where}.",
+        "Which {tables} are there {where}? Give their {selected}.",
+        "I am looking for {tables} {where}; tell me the {selected}.",
     ),
     "count": (
         "count the number of {tables} {where}",
@@ -32,46 +32,46 @@ ASKED = {
         "Find the {how} {number} among the {tables} {where}.",
     ),
     "group count": (
-        "for each {shown} count the number of {tables}",
-        "How many {tables} are there for each {shown}?",
-        "Break the {tables} down by {shown} and count them.",
-        "For every {shown}, give the number of {tables}.",
-        "Show each {shown} with its number of {tables}.",
+        "for each {selected} count the number of {tables}",
+        "How many {tables} are there for each {selected}?",
+        "Break the {tables} down by {selected} and count them.",
+        "For every {selected}, give the number of {tables}.",
+        "Show each {selected} with its number of {tables}.",
     ),
     "group having": (
-        "show each {shown} that has more than {n} {tables}",
-        "Which {shown} has more than {n} {tables}?",
-        "List every {shown} shared by over {n} {tables}.",
-        "For which {shown} do we have more than {n} {tables}?",
-        "Name each {shown} that occurs with more than {n} {tables}.",
+        "show each {selected} that has more than {n} {tables}",
+        "Which {selected} has more than {n} {tables}?",
+        "List every {selected} shared by over {n} {tables}.",
+        "For which {selected} do we have more than {n} {tables}?",
+        "Name each {selected} that occurs with more than {n} {tables}.",
     ),
     "group mean": (
-        "for each {shown} compute the average {number} of {tables}",
-        "What is the average {number} of {tables} for each {shown}?",
-        "Give the mean {number} of the {tables} by {shown}.",
-        "For every {shown}, how high is the {number} of its {tables} on average?",
-        "Show each {shown} together with the average {number} of its {tables}.",
+        "for each {selected} compute the average {number} of {tables}",
+        "What is the average {number} of {tables} for each {selected}?",
+        "Give the mean {number} of the {tables} by {selected}.",
+        "For every {selected}, how high is the {number} of its {tables} on average?",
+        "Show each {selected} together with the average {number} of its {tables}.",
     ),
     "order": (
-        "show the {shown} of the {n} {tables} {where} with the {how} {number}",
-        "What is the {shown} of the {n} {tables} with the {how} {number} {where}?",
-        "List the {n} {tables} that have the {how} {number} {where}; give the {shown}.",
-        "Looking at {tables} {where}, give the {shown} of the {n} with the {how} {number}.",
-        "Rank the {tables} by {number} {where} and return the {shown} of the {n} {how}.",
+        "show the {selected} of the {n} {tables} {where} with the {how} {number}",
+        "What is the {selected} of the {n} {tables} with the {how} {number} {where}?",
+        "List the {n} {tables} that have the {how} {number} {where}; give the {selected}.",
+        "Looking at {tables} {where}, give the {selected} of the {n} with the {how} {number}.",
+        "Rank the {tables} by {number} {where} and return the {selected} of the {n} {how}.",
     ),
     "join down": (
-        "show the {shown} of {children} of the {parent} {where}",
-        "What is the {shown} of the {children} that belong to a {parent} {where}?",
-        "For each {parent} {where}, list the {shown} of its {children}.",
-        "Give the {shown} of every {child} linked to {parents} {where}.",
-        "Which {children} have a {parent} {where}? I want their {shown}.",
+        "show the {selected} of {children} of the {parent} {where}",
+        "What is the {selected} of the {children} that belong to a {parent} {where}?",
+        "For each {parent} {where}, list the {selected} of its {children}.",
+        "Give the {selected} of every {child} linked to {parents} {where}.",
+        "Which {children} have a {parent} {where}? I want their {selected}.",
     ),
     "join up": (
-        "show the {shown} of {parents} that have {children} {where}",
-        "Give the {shown} of each {parent} that has a {child} {where}.",
-        "Which {parents} have at least one {child} {where}? List their {shown}.",
-        "What is the {shown} of {parents} connected with {children} {where}?",
-        "Find every {parent} having some {child} {where} and show the {shown}.",
+        "show the {selected} of {parents} that have {children} {where}",
+        "Give the {selected} of each {parent} that has a {child} {where}.",
+        "Which {parents} have at least one {child} {where}? List their {selected}.",
+        "What is the {selected} of {parents} connected with {children} {where}?",
+        "Find every {parent} having some {child} {where} and show the {selected}.",
     ),
     "join count": (
         "count the number of {children} of the {parent} {where}",
@@ -81,60 +81,60 @@ ASKED = {
         "For {parents} {where}, how many {children} are there in total?",
     ),
     "beyond mean": (
-        "show the {shown} of {tables} with a {number} {how} the average {number}",
-        "Which {tables} have a {number} {how} the average? Give their {shown}.",
-        "List the {shown} of every {table} whose {number} is {how} the overall mean.",
-        "What is the {shown} of the {tables} with a {number} {how} average?",
-        "Show the {shown} of {tables} that lie {how} the mean {number}.",
+        "show the {selected} of {tables} with a {number} {how} the average {number}",
+        "Which {tables} have a {number} {how} the average? Give their {selected}.",
+        "List the {selected} of every {table} whose {number} is {how} the overall mean.",
+        "What is the {selected} of the {tables} with a {number} {how} average?",
+        "Show the {selected} of {tables} that lie {how} the mean {number}.",
     ),
     "beyond part": (
-        "show the {shown} of {tables} with a {number} {how} the average {number} of {tables} {where}",
-        "Which {tables} have a {number} {how} the average of those {where}? Give the {shown}.",
-        "Taking the mean {number} of {tables} {where}, list the {shown} of all {tables} {how} it.",
-        "List the {shown} of any {table} whose {number} is {how} the mean of {tables} {where}.",
-        "Compared with the average {tables} {where}, which ones have a {number} {how} that? Show the {shown}.",
+        "show the {selected} of {tables} with a {number} {how} the average {number} of {tables} {where}",
+        "Which {tables} have a {number} {how} the average of those {where}? Give the {selected}.",
+        "Taking the mean {number} of {tables} {where}, list the {selected} of all {tables} {how} it.",
+        "List the {selected} of any {table} whose {number} is {how} the mean of {tables} {where}.",
+        "Compared with the average {tables} {where}, which ones have a {number} {how} that? Show the {selected}.",
     ),
     "busy": (
-        "show the {shown} of {parents} that have more than {n} {children}",
-        "Which {parents} have more than {n} {children}? Give their {shown}.",
-        "List the {shown} of each {parent} with over {n} {children}.",
-        "What is the {shown} of the {parents} that count more than {n} {children}?",
-        "Find {parents} with more than {n} {children} and show the {shown}.",
+        "show the {selected} of {parents} that have more than {n} {children}",
+        "Which {parents} have more than {n} {children}? Give their {selected}.",
+        "List the {selected} of each {parent} with over {n} {children}.",
+        "What is the {selected} of the {parents} that count more than {n} {children}?",
+        "Find {parents} with more than {n} {children} and show the {selected}.",
     ),
     "without": (
-        "show the {shown} of {parents} that have no {children}",
-        "Which {parents} have no {child}? Give the {shown}.",
-        "List the {shown} of every {parent} without any {children}.",
-        "What is the {shown} of {parents} for which there are no {children}?",
-        "Find the {shown} of each {parent} that never had a {child}.",
+        "show the {selected} of {parents} that have no {children}",
+        "Which {parents} have no {child}? Give the {selected}.",
+        "List the {selected} of every {parent} without any {children}.",
+        "What is the {selected} of {parents} for which there are no {children}?",
+        "Find the {selected} of each {parent} that never had a {child}.",
     ),
     "both": (
-        "show the {shown} common to {tables} {where} and to {tables} {other}",
-        "Which {shown} has both {tables} {where} and {tables} {other}?",
-        "List every {shown} found among {tables} {where} and also among {tables} {other}.",
-        "What {shown} is shared by {tables} {where} and {tables} {other}?",
-        "Name the {shown} that {tables} {where} have in common with {tables} {other}.",
+        "show the {selected} common to {tables} {where} and to {tables} {other}",
+        "Which {selected} has both {tables} {where} and {tables} {other}?",
+        "List every {selected} found among {tables} {where} and also among {tables} {other}.",
+        "What {selected} is shared by {tables} {where} and {tables} {other}?",
+        "Name the {selected} that {tables} {where} have in common with {tables} {other}.",
     ),
     "either": (
-        "show the {shown} of {tables} {where} or {other}",
-        "List the {shown} of {tables} {where}, together with those {other}.",
-        "What is the {shown} of {tables} that are either {where} or {other}?",
-        "Give me the {shown} of any {table} {where} or else {other}.",
-        "Combine the {tables} {where} with the {tables} {other} and list the {shown}.",
+        "show the {selected} of {tables} {where} or {other}",
+        "List the {selected} of {tables} {where}, together with those {other}.",
+        "What is the {selected} of {tables} that are either {where} or {other}?",
+        "Give me the {selected} of any {table} {where} or else {other}.",
+        "Combine the {tables} {where} with the {tables} {other} and list the {selected}.",
     ),
     "distinct count": (
-        "count the number of different {shown} values of {tables} {where}",
-        "How many different kinds of {shown} do the {tables} have {where}?",
-        "What is the number of distinct {shown} values among {tables} {where}?",
-        "Count the {shown} values of {tables} {where}, each one once.",
-        "How many unique {shown} entries appear for {tables} {where}?",
+        "count the number of different {selected} values of {tables} {where}",
+        "How many different kinds of {selected} do the {tables} have {where}?",
+        "What is the number of distinct {selected} values among {tables} {where}?",
+        "Count the {selected} values of {tables} {where}, each one once.",
+        "How many unique {selected} entries appear for {tables} {where}?",
     ),
     "distinct list": (
-        "show the different {shown} values of {tables} {where}",
-        "What are the different {shown} values of {tables} {where}?",
-        "List each distinct {shown} among {tables} {where}.",
-        "Without repeating any, which {shown} do {tables} {where} have?",
-        "Give all unique {shown} entries for {tables} {where}.",
+        "show the different {selected} values of {tables} {where}",
+        "What are the different {selected} values of {tables} {where}?",
+        "List each distinct {selected} among {tables} {where}.",
+        "Without repeating any, which {selected} do {tables} {where} have?",
+        "Give all unique {selected} entries for {tables} {where}.",
     ),
     "difference": (
         "compute how many more {tables} {where} than {tables} {other}",
@@ -178,12 +178,12 @@ class Phrases(NamedTuple):
     values: Mapping[tuple[Column, str], str]
 
 
-def describe(query: Query) -> str:
+def phrase_literally(query: Query) -> str:
     """The query in words, literally: names as in the schema, values as they are stored."""
     return _fill(query, 0, Phrases({}, {}, {}), [0] * 6)
 
 
-def ask(query: Query, phrases: Phrases, rng: np.random.Generator) -> str:
+def paraphrase(query: Query, phrases: Phrases, rng: np.random.Generator) -> str:
     """The query as a person might ask it: one of four forms, with people's words for names, values and operators."""
     return _fill(query, int(rng.integers(1, 5)), phrases, [int(i) for i in rng.integers(0, 3, size=6)])
 
@@ -216,18 +216,18 @@ def _fill(query: Query, form: int, phrases: Phrases, habits: list[int]) -> str:
         child, parent = table(query.link.child), table(query.link.parent)
         words |= {"child": child, "children": plural(child), "parent": parent, "parents": plural(parent)}
     how = HOW[query.how][habits[0]] if query.how else ""
-    said = ASKED[query.shape][form].format(
-        shown=column(query.shown), number=column(query.number), how=how, n=query.n, **words,
+    text = PHRASINGS[query.shape][form].format(
+        selected=column(query.selected), number=column(query.number), how=how, n=query.n, **words,
         where=conditions(query.where, habits[1]), other=conditions(query.other, habits[2]),
     )  # fmt: skip
-    return re.sub(r" +([?.;,]|$)", r"\1", re.sub(r"  +", " ", said))  # where there is no condition, no gap
+    return re.sub(r" +([?.;,]|$)", r"\1", re.sub(r"  +", " ", text))  # where there is no condition, no gap
 
 
 def _condition(condition: Condition, column: str, phrases: Phrases, habit: int) -> str:
     value, habit = condition.value, habit % 3
-    said = phrases.values.get((condition.column, value), value) if isinstance(value, str) else f"{value:g}"
+    called = phrases.values.get((condition.column, value), value) if isinstance(value, str) else f"{value:g}"
     if condition.operator == "=":
-        return (f"whose {column} is {said}", f"with {column} {said}", f"where the {column} equals {said}")[habit]
+        return (f"whose {column} is {called}", f"with {column} {called}", f"where the {column} equals {called}")[habit]
     operator = OPERATORS[condition.operator][habit]
-    return (f"whose {column} is {operator} {said}", f"with a {column} {operator} {said}",
-            f"that have a {column} {operator} {said}")[habit]  # fmt: skip
+    return (f"whose {column} is {operator} {called}", f"with a {column} {operator} {called}",
+            f"that have a {column} {operator} {called}")[habit]  # fmt: skip

@@ -61,7 +61,7 @@ def decompile(path: str | Path, *, least: int, most: int, limit: int, seconds: i
     return Binary(head["base"], head["end"], head["functions"], functions, trouble)
 
 
-def recall(path: Path, cache: Path, **limits: int) -> Binary:
+def decompile_cached(path: Path, cache: Path, **limits: int) -> Binary:
     """`decompile`, with the result kept in `cache` by content: the binary's bytes, the limits, the worker's text.
 
     A file that is no binary (an empty library) is a Binary without functions that says so. One that the decompiler

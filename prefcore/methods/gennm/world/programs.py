@@ -20,7 +20,7 @@ from prefcore.data import files
 from prefcore.data.types import Parameters
 from prefcore.engine.progress import show, track
 from prefcore.methods.gennm.world import dwarf
-from prefcore.methods.gennm.world.decompiler import recall
+from prefcore.methods.gennm.world.decompiler import decompile_cached
 
 # A library of ours exports nothing, so that its functions lose their names when stripped; what the sources say about
 # visibility is taken out, as the linker refuses hidden symbols of another library.
@@ -200,7 +200,7 @@ def recover_all(built, how: Mapping, *, threads: int) -> tuple[list[Decompiled],
         subprocess.run(["strip", "--strip-all", "-o", str(stripped[-1]), str(path)], check=True, capture_output=True)
     limits = {"least": how["least"], "most": how["most"], "limit": how["functions"], "seconds": how["backstop"]}
     with ThreadPoolExecutor(threads) as pool:
-        done = pool.map(lambda path: recall(path, CACHE, **limits), stripped)
+        done = pool.map(lambda path: decompile_cached(path, CACHE, **limits), stripped)
         results = list(track(done, "decompiling", total=len(stripped)))
     trouble = {path.stem: result.trouble for (_, path), result in zip(built, results, strict=True) if result.trouble}
     for name, what in trouble.items():

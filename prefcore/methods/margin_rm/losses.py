@@ -1,0 +1,66 @@
+"""Bradley and Terry's loss with a margin for how far people agree, and the rules that make a margin of their votes.
+
+Padmakumar, Jin, Kirk and He 2024 (arXiv 2412.03822): one rater's choice is a poor stand-in for a population, so each
+pair also gets votes, and how far they agree is a margin by which the chosen text's reward must exceed the other's.
+
+Departs from the paper: only its abstract and the released script were at hand, and there the margin is always
+|2 p - 1|, even where most votes go against the label; this is `margin_abs`, beside three other rules.
+A rule makes of the share [B] of votes for the label's choice, in [0, 1], a margin [B] in nats.
+"""
+
+from torch import Tensor, zeros_like
+from torch.nn.functional import logsigmoid
+
+from prefcore.data.types import LossOutput
+from prefcore.engine.shapes import check_shapes, check_shares
+
+
+def loss(rewards: Tensor, margin: Tensor) -> LossOutput:
+    """-log sigmoid(r_chosen - r_rejected - margin), Bradley-Terry's loss where the margin is 0.
+
+    rewards [B,2]: of the chosen and of the rejected text (nats, as a difference of two is a log-odds). margin [B]: in
+    the same unit, a constant: no gradient. Returns losses [B] and the rewards, detached.
+    """
+    check_shapes("rewards [B,2], margin [B]", rewards, margin)
+    return LossOutput(-logsigmoid(rewards[:, 0] - rewards[:, 1] - margin.detach()), rewards.detach())
+
+
+def soft_loss(rewards: Tensor, share: Tensor) -> LossOutput:
+    """-[P log sigmoid(d) + (1 - P) log sigmoid(-d)], d = r_first - r_second, P = share [B] of votes for the first.
+
+    Not the paper's: what one does who has all the votes. It is least at d = logit(P), so that an even vote asks for
+    equal rewards, while a margin of 0 still asks for as much distance as can be had.
+    """
+    check_shapes("rewards [B,2], share [B]", rewards, share)
+    _check(share)
+    gap, share = rewards[:, 0] - rewards[:, 1], share.detach()
+    return LossOutput(-(share * logsigmoid(gap) + (1 - share) * logsigmoid(-gap)), rewards.detach())
+
+
+def margin_none(share: Tensor, *, scale: float) -> Tensor:
+    """0: plain Bradley-Terry."""
+    _check(share)
+    return zeros_like(share)
+
+
+def margin_abs(share: Tensor, *, scale: float) -> Tensor:
+    """scale x |2 share - 1|, the released rule: agreement alone counts, also agreement *against* the label."""
+    _check(share)
+    return scale * (2 * share - 1).abs()
+
+
+def margin_signed(share: Tensor, *, scale: float) -> Tensor:
+    """scale x (2 share - 1): below 0 where most votes go against the label, so that the pair may stay that way."""
+    _check(share)
+    return scale * (2 * share - 1)
+
+
+def margin_relu(share: Tensor, *, scale: float) -> Tensor:
+    """scale x max(0, 2 share - 1): no margin where most votes go against the label."""
+    _check(share)
+    return scale * (2 * share - 1).clamp(min=0)
+
+
+def _check(share: Tensor) -> None:
+    check_shapes("share [B]", share)
+    check_shares(share=share)
