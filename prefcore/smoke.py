@@ -29,7 +29,7 @@ from prefcore.methods.chase_sql.world import databases as sql_world
 from prefcore.methods.chase_sql.world import language_model as sql_lm
 from prefcore.methods.gennm.world import programs
 from prefcore.methods.napo import tower
-from prefcore.methods.napo.world import pictures
+from prefcore.methods.napo.world import archive, pictures
 from prefcore.scoring import votes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -139,7 +139,7 @@ def workspace(folder: Path, *, device: str = "cpu") -> dict:
     build = Path("build/smoke")
     with chdir(folder):
         make_weights(Path("build/weights"))
-        make_pictures(pictures.ARCHIVE)
+        make_pictures(archive.ARCHIVE)
         files.write_lines(make_texts(), build / "texts.jsonl")
         files.write_lines(made := make_functions(), build / "functions.jsonl")
         steps = dict.fromkeys(("found", "of_the_size", "decompiled", "with_truth", "with_names"), len(made))
@@ -182,11 +182,11 @@ def make_texts(seed: int = 0) -> list[ratings.Text]:
     return out
 
 
-def make_pictures(archive: Path) -> None:
+def make_pictures(path: Path) -> None:
     """An archive in the layout of easy-VQA's: two blank pictures of every shape and colour, in both splits."""
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    kinds = [*product(pictures.SHAPES, pictures.COLOURS)] * 2
-    with zipfile.ZipFile(archive, "w") as box:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kinds = [*product(archive.SHAPES, archive.COLOURS)] * 2
+    with zipfile.ZipFile(path, "w") as box:
         for split in ("train", "test"):
             asked = []
             for i, (shape, colour) in enumerate(kinds):

@@ -90,7 +90,10 @@ def add_lora(policy, *, rank: int, alpha: float, top_layers: int, seed: int):
     """
     _, layers = find_layers(policy)
     chosen = list(range(max(0, len(layers) - top_layers), len(layers)))
-    names = find_linear_maps(layers[i] for i in chosen)
+    names, inside = find_linear_maps(layers[i] for i in chosen), set(layers.modules())
+    found = {path: part for path, part in policy.named_modules() if path.rpartition(".")[2] in names}
+    if not inside.issuperset(found.values()):  # a vision tower has layers of the same names
+        names = [path for path, part in found.items() if part in inside]
     turned = any(isinstance(part, Conv1D) for part in layers.modules())
     how = {"layers_to_transform": chosen, "fan_in_fan_out": turned}
     return add_adapter(policy, names, rank=rank, alpha=alpha, seed=seed, **how)

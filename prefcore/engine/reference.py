@@ -59,7 +59,7 @@ class Frozen(NamedTuple):
 
 def usable_depth(policy, examples: Sequence[Example], pad_id: int) -> int:
     """Frozen layers whose output may be kept: 0 where it takes too much memory or does not give the same numbers."""
-    depth, width = frozen_depth(policy), unwrap(policy).config.hidden_size
+    depth, width = frozen_depth(policy), unwrap(policy).config.get_text_config().hidden_size
     if depth == 0 or sum(map(size, examples)) * width * 4 > TRUNK_BYTES:
         return 0
     if choose_path(policy, longest(examples)) is not branch_logps:

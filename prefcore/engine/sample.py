@@ -55,9 +55,9 @@ def _sample_batch(policy, tokenizer, prompts, uniforms, temperature) -> list[Sam
     seen = torch.cat([seen, seen.new_zeros(len(prompts), steps)], 1).bool()
     ids, seen, uniforms = ids.to(device), seen.to(device), uniforms.to(device, torch.float32)
     lengths = seen.sum(1)
-    square = choose_path(policy, width + steps) is branch_logps  # takes a mask of queries by keys; else of keys alone
-    how = {"config": policy.config}
-    cache = StaticCache(**how, max_cache_len=width + steps) if square else DynamicCache(**how)
+    # a model that can take a mask of queries by keys has a cache of one size; any other, of keys alone, one that grows
+    square, config = choose_path(policy, width + steps) is branch_logps, policy.config
+    cache = StaticCache(config=config, max_cache_len=width + steps) if square else DynamicCache(config=config)
     positions = (seen[:, :width].cumsum(1) - 1).clamp(min=0)
     columns = torch.arange(width + steps, device=device)
     mask = seen[:, None, None] & (columns <= columns[:width, None])

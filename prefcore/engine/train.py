@@ -162,7 +162,7 @@ def fit(
     """Train the policy in place on the plan; returns one row per optimiser step.
 
     loss(logps [B, K], ref_logps [B, K] or None, batch, state, **settings) -> LossOutput; the mean of its losses is
-    minimised. `settings` are all numbers that it needs (a loss that reads them from around it is refused).
+    minimised. `settings` are all numbers that it needs: a loss that reads them from around it is a ValueError.
     `batch` holds the examples' columns [B], `lengths` [B, K] in tokens and, for plans with mismatches, `mismatch_logps`
     and `ref_mismatch_logps` [B] (no gradient). `state` names the loss's running numbers and their start; the loss may
     change them in place, and they are in every checkpoint.
@@ -180,7 +180,7 @@ def fit(
     }  # fmt: skip
     last = last_whole(checkpoints, identity(policy, plan, loss, settings, run))
     device = next(policy.parameters()).device
-    module = Objective(policy, partial(loss, **settings), state or {}, longest(plan.examples)).to(device)
+    module = Objective(policy.eval(), partial(loss, **settings), state or {}, longest(plan.examples)).to(device)
     trainer = PlanTrainer(
         model=module,
         args=TrainingArguments(
@@ -212,9 +212,7 @@ def fit(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.model_accepts_loss_kwargs = False  # else the loss would not be divided by the accumulation steps
-    policy.eval()
     trainer.train(resume_from_checkpoint=str(last) if last else None)
-    policy.eval()
     rows = pd.DataFrame([row for row in trainer.state.log_history if "loss" in row])
     first = ["step", "loss", "learning_rate", "grad_norm"]  # a checkpoint has forgotten the columns' order
     return rows[first + sorted(set(rows) - {*first, "epoch"})]

@@ -1,4 +1,4 @@
-"""Who calls whom, and what a function's neighbours tell of it (arXiv 2306.02546, eqs. 2 and 3).
+"""Who calls whom, and what a function's neighbours show of it (arXiv 2306.02546, eqs. 2 and 3).
 
 Each caller gives its call expressions, each callee its first line, both with the names that are known of *them*: true
 names in training, predictions at inference. Names then travel: predict, give hints, predict again.

@@ -43,11 +43,12 @@ def write_question(item: Item, ids: Sequence[str], hints: Sequence[str] = ()) ->
 def fit(item: Item, ids: Sequence[str], hints: Sequence[str], tokenizer, most: int) -> str:
     """The question in at most `most` tokens: the last hints go first, then code, from its end, but for its first line.
 
-    Of the code, lines without any of these identifiers go before those that have one.
+    Of the code, lines without any of these identifiers go first, and last of all the first line of each identifier.
     """
     lines = item.code.splitlines()
-    asked = re.compile(rf"\b({'|'.join(ids)})\b")
-    going = sorted(range(1, len(lines)), key=lambda i: (bool(asked.search(lines[i])), -i))
+    found = [set(re.findall(r"\w+", line)) & set(ids) for line in lines]
+    firsts = {next((i for i, inside in enumerate(found) if id in inside), 0) for id in ids}
+    going = sorted(range(1, len(lines)), key=lambda i: (i in firsts, bool(found[i]), -i))
 
     def without(gone: int) -> str:
         left = set(range(len(lines))) - set(going[: max(0, gone - len(hints))])

@@ -71,12 +71,12 @@ def score(predicted: str, true: str) -> Score:
     """Precision and recall of a predicted name; (0, 0) where one of the two has no letters."""
     if predicted.lower() == true.lower():
         return Score(1.0, 1.0)
-    said, meant = split(predicted), split(true)
-    if not said or not meant:
+    ours, theirs = split(predicted), split(true)
+    if not ours or not theirs:
         return Score(0.0, 0.0)
-    right = {word for word in said if any(same(word, other) for other in meant)}
-    found = {word for word in meant if any(same(word, other) for other in said)}
-    return Score(len(right) / len(said), len(found) / len(meant))
+    right = {word for word in ours if any(same(word, other) for other in theirs)}
+    found = {word for word in theirs if any(same(word, other) for other in ours)}
+    return Score(len(right) / len(ours), len(found) / len(theirs))
 
 
 def rate(predicted: Mapping[str, str], truth: Mapping[str, str]) -> list[dict]:

@@ -28,8 +28,8 @@ def draw_world(arms: pd.DataFrame, *, title: str, budgets: Sequence[int]) -> Fig
     routed = {words: [f"micro + {budget}, {words}" for budget in budgets] for words in ("seen", "unseen")}
     routed = {words: names for words, names in routed.items() if set(names) <= set(by_arm.index)}
     fig, axes = plt.subplots(1, 2 if routed else 1, figsize=(13, 4), layout="tight", squeeze=False)
-    plots.scores_with_intervals((arms if best.empty else best).assign(method="micro"), axes[0, 0], label=title,
-                                unit="accuracy")  # fmt: skip
+    shown = (arms if best.empty else best).rename(columns={"arm": "method"})
+    plots.scores_with_intervals(shown, axes[0, 0], label=title, unit="accuracy")
     if routed:
         lines = [by_arm.loc[names].assign(prompts=budgets, arm=words) for words, names in routed.items()]
         plots.data_size_curve(pd.concat(lines).assign(method="micro"), axes[0, 1], label=f"{title}, MiCRo",

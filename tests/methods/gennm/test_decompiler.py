@@ -60,7 +60,7 @@ def test_a_result_is_kept_by_content_and_an_unfinished_one_is_not(tmp_path, monk
     monkeypatch.setattr(decompiler.decompile, "__kwdefaults__", {"python": Path(sys.executable)})
     first = decompiler.decompile_cached(BINARY, tmp_path / "cache", **LIMITS)
     assert decompiler.decompile_cached(BINARY, tmp_path / "cache", **LIMITS) == first and calls.read_text() == "x"
-    decompiler.decompile_cached(BINARY, tmp_path / "cache", **(LIMITS | {"most": 99}))  # other limits are another result
+    decompiler.decompile_cached(BINARY, tmp_path / "cache", **(LIMITS | {"most": 99}))  # another result
     assert calls.read_text() == "xx"
     worker(tmp_path, monkeypatch, "raise KeyError('x')")  # another worker, too
     for _ in range(2):

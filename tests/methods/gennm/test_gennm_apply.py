@@ -12,34 +12,37 @@ import yaml
 from prefcore import smoke
 from prefcore.__main__ import main
 from prefcore.data import files
+from prefcore.data.types import freeze
 from prefcore.engine import collate, models, train
 from prefcore.lab import parameters
-from prefcore.methods.gennm import apply, recover
+from prefcore.methods.gennm import apply, continuations, limits, losses, prompt, recover
+from prefcore.methods.gennm.continuations import Continuation
 from prefcore.methods.gennm.corpus import normalise
-from prefcore.methods.gennm.world import decompiler
+from prefcore.methods.gennm.world import decompiler, programs
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 SOURCE = Path(__file__).parent / "programs"
-ROOT = SOURCE.parents[1]
+LIMITS = {"max_code": 2000, "max_prompt": 60, "max_completion": 48, "most_ids": 4, "rounds": 1}  # not params.yaml's
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A folder with params.yaml, the notebook, toy weights, and a model that has learnt the form of the answer."""
     folder = tmp_path_factory.mktemp("applied")
-    params = smoke.shrink(yaml.safe_load((ROOT / "params.yaml").read_text()))
+    params = smoke.shrink(yaml.safe_load((smoke.ROOT / "params.yaml").read_text()))
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     (folder / "notebooks").mkdir()
-    shutil.copy(ROOT / "notebooks" / "gennm.ipynb", folder / "notebooks")
+    shutil.copy(smoke.ROOT / "notebooks" / "gennm.ipynb", folder / "notebooks")
     smoke.make_weights(folder / "build" / "weights")
     tokenizer, model = models.load_policy(str(folder / "build/weights/policy"))
     items = [normalise(record._asdict()) for record in smoke.make_functions()][:6]
-    p = {"max_prompt": 60, "max_completion": 40, "most_ids": 4}
+    p = freeze(LIMITS)
     examples = recover.examples(items, [[] for _ in items], tokenizer, p)
     plan = collate.make_plan(examples, batch_size=4, epochs=50, seed=0, pad_id=0)
     model.requires_grad_(True)
-    train.fit(model, plan, recover.token_loss, {}, learning_rate=1e-2, checkpoints=folder / "c", seed=0)
+    train.fit(model, plan, losses.token_loss, {}, learning_rate=1e-2, checkpoints=folder / "c", seed=0)
     models.save_policy(model, tokenizer, folder / "runs" / "quick" / "gennm" / "model")
+    limits.save(folder / "runs" / "quick" / "gennm" / "model", p, {"functions": len(items)})
     return folder
 
 
@@ -59,11 +62,8 @@ def toy_rows():
     return [{"function": r.function, "code": r.code, "names": r.names} for r in smoke.make_functions()[:3]]
 
 
-SETTINGS = ["--set", "max_prompt=60", "max_completion=40", "most_ids=4"]
-
-
 def test_a_list_of_functions_gets_names_with_confidences_and_a_score_where_truth_is_there(here, capsys):
-    assert main(["run", "gennm", "--data", functions_file(*toy_rows()), *SETTINGS]) == 0
+    assert main(["run", "gennm", "--data", functions_file(*toy_rows())]) == 0
     said = capsys.readouterr().out
     assert "9 variables with true names: precision" in said and "3 functions, 0 notes" in said
     written = json.loads(Path("runs/own/gennm/names.json").read_text())
@@ -74,13 +74,13 @@ def test_a_list_of_functions_gets_names_with_confidences_and_a_score_where_truth
     for one in (*first["variables"].values(), first["name"]):
         assert 0 <= one["confidence"] <= 1 and one["name"].isidentifier()
         assert one["name"] in first["code"] and one["name"] in said
-    assert main(["run", "gennm", "--data", "own.jsonl", *SETTINGS]) == 0
+    assert main(["run", "gennm", "--data", "own.jsonl"]) == 0
     assert capsys.readouterr().out == said
 
 
 def test_functions_of_one_file_that_call_each_other_are_linked(here):
     rows = [{"function": r.function, "code": r.code, "binary": r.binary} for r in smoke.make_functions()[:6]]
-    items = apply.read_functions(functions_file(*rows), {"functions": 9}).items
+    items = apply.read_functions(functions_file(*rows), freeze({"functions": 9})).items
     assert items[0].calls == {"f1": items[1].key} and items[3].calls == {"f1": items[0].key}
     assert items[4].calls == {"f1": items[5].key}  # of another binary, whose addresses are the same
 
@@ -88,7 +88,7 @@ def test_functions_of_one_file_that_call_each_other_are_linked(here):
 def test_rows_that_cannot_be_used_are_named_and_the_rest_goes_on(here, capsys):
     named = {"function": "f", "code": "int f(){}", "names": [1]}
     bad = [{"function": "f"}, {"function": "f", "code": "x = 1"}, named, "{"]
-    assert main(["run", "gennm", "--data", functions_file(toy_rows()[0], *bad), *SETTINGS]) == 0
+    assert main(["run", "gennm", "--data", functions_file(toy_rows()[0], *bad)]) == 0
     said = capsys.readouterr().out
     assert "own.jsonl:2: field 'code': None is no function" in said and ":3: field 'code': 'x = 1'" in said
     assert ":4: field 'names': must map identifiers" in said and ":5: not valid JSON" in said
@@ -127,7 +127,7 @@ def binary(here, monkeypatch):
 
 
 def test_a_binary_gets_names_by_address_and_a_function_that_failed_is_named(binary, capsys):
-    assert main(["run", "gennm", "--data", binary, *SETTINGS]) == 0
+    assert main(["run", "gennm", "--data", binary]) == 0
     said = capsys.readouterr().out
     assert "note: function at 0x2328: RecursionError: too deep" in said
     written = json.loads(Path("runs/own/gennm/names.json").read_text())
@@ -138,7 +138,7 @@ def test_a_binary_gets_names_by_address_and_a_function_that_failed_is_named(bina
 
 def test_callers_and_callees_of_a_binary_know_of_each_other(binary):
     values = parameters.choose("notebooks/gennm.ipynb", yaml.safe_load(Path("params.yaml").read_text()))
-    found = apply.read_binary(binary, values)
+    found = apply.read_binary(binary, freeze(values))
     (delegate,) = [item for item in found.items if "8001" in item.code]
     assert set(delegate.calls.values()) == {"stripped.so:sub_40122b", "stripped.so:sub_401020"}
     assert all(key in {item.key for item in found.items} for key in delegate.calls.values())
@@ -180,6 +180,146 @@ def test_the_newest_model_is_the_studys(here):
 
 def test_names_in_json_are_read_back_as_written(here):
     files.write_lines(smoke.make_functions(), Path("build/smoke/functions.jsonl"))
-    from prefcore.methods.gennm.world import programs
-
     assert programs.read(Path("build/smoke/functions.jsonl")) == smoke.make_functions()
+
+
+# --- limits travel with the model, and everything is asked ------------------------------------------------------
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The questions, with the most tokens that each may be answered in; a toy model answers them."""
+    seen, greedy = [], continuations.greedy
+
+    def listen(policy, tokenizer, prompts, *, max_new_tokens, rows):
+        seen.extend((tokenizer.decode(ids), len(ids), max_new_tokens) for ids in prompts)
+        return greedy(policy, tokenizer, prompts, max_new_tokens=max_new_tokens, rows=rows)
+
+    monkeypatch.setattr(continuations, "greedy", listen)
+    return seen
+
+
+@pytest.fixture
+def answering(monkeypatch):
+    """A model in the place of the toy one that names whatever it is asked for; returns the questions."""
+    seen = []
+
+    def answer(policy, tokenizer, prompts, *, max_new_tokens, rows):
+        texts = [tokenizer.decode(ids) for ids in prompts]
+        seen.extend(texts)
+        answers = [prompt.write_answer({id: f"name_of_{id}" for id in ids_in(text)}, ids_in(text)) for text in texts]
+        return [Continuation(text, True, (text,), (-0.5,)) for text in answers]
+
+    monkeypatch.setattr(continuations, "greedy", answer)
+    return seen
+
+
+def ids_in(question):
+    return question.rpartition("Q: ")[2].removesuffix("\nA:").split(", ")
+
+
+def wide(name="sub_401000", variables=10, last=""):
+    """A function of 2 parameters and many variables."""
+    lines = [f"    int v{i};" for i in range(variables)] + [f"    v{i} = a0 + a1;" for i in range(variables)]
+    return f"int {name}(int a0, int a1)\n{{\n" + "\n".join(lines) + f"\n{last}    return a0;\n}}\n"
+
+
+def written():
+    return json.loads(Path("runs/own/gennm/names.json").read_text())
+
+
+def test_the_limits_are_those_that_the_model_was_trained_with_whatever_params_yaml_says(here, asked, capsys):
+    shutil.copytree("runs/quick", "runs/study")
+    own = LIMITS | {"max_prompt": 90, "max_completion": 50, "most_ids": 3, "rounds": 0}
+    Path("runs/study/gennm/model/limits.json").write_text(json.dumps({"limits": own}))
+    try:
+        assert main(["run", "gennm", "--data", functions_file(*toy_rows())]) == 0
+    finally:
+        shutil.rmtree("runs/study")
+    assert {most for _, _, most in asked} == {50} and max(tokens for _, tokens, _ in asked) in range(70, 91)
+    assert max(len(ids_in(text)) for text, _, _ in asked) == 3
+    assert len(asked) == 3 * 2  # two questions for three variables; no round of propagation
+    assert written()["limits"] == own
+    assert "limits of runs/study/gennm/model: max_code 2000, max_prompt 90, " in capsys.readouterr().out
+
+
+def test_a_limit_that_a_person_sets_goes_before_that_of_the_model(here, asked):
+    assert main(["run", "gennm", "--data", functions_file(*toy_rows()), "--set", "most_ids=2"]) == 0
+    assert {len(ids_in(text)) for text, _, _ in asked} == {2} and {most for _, _, most in asked} == {48}
+    assert written()["limits"] == LIMITS | {"most_ids": 2}
+
+
+def test_a_model_without_limits_is_refused_by_name_unless_all_are_given(here, capsys):
+    shutil.copytree("runs/quick/gennm/model", "elsewhere", dirs_exist_ok=True)
+    Path("elsewhere/limits.json").unlink()
+    command = ["run", "gennm", "--data", functions_file(*toy_rows()), "--set", "model=elsewhere"]
+    assert main([*command, "max_code=99"]) == 1
+    err = capsys.readouterr().err
+    assert "elsewhere/limits.json is missing" in err and "max_code, max_prompt" in err and len(err.splitlines()) == 1
+    assert main([*command, *(f"{name}={value}" for name, value in LIMITS.items())]) == 0
+    assert written()["limits"] == LIMITS
+
+
+@pytest.mark.parametrize("names", [{}, {"v3": "width"}])
+def test_every_variable_is_asked_for_in_questions_no_wider_than_the_models(here, answering, capsys, names):
+    """Also where the data know the true name of one alone."""
+    rows = functions_file({"function": "f", "code": wide(), "names": names})
+    assert main(["run", "gennm", "--data", rows, "--set", "max_prompt=200"]) == 0
+    everything = {"a0", "a1", *(f"v{i}" for i in range(10))}
+    assert set().union(*map(ids_in, answering)) == everything | {"f0"}
+    assert {len(ids_in(text)) for text in answering} == {4}
+    (function,) = written()["functions"]
+    assert {id: one["name"] for id, one in function["variables"].items()} == {id: f"name_of_{id}" for id in everything}
+    assert function["name"]["name"] == "name_of_f0"
+    assert "12 variables asked for, 12 named; 0 of 1 functions" in capsys.readouterr().out
+
+
+def test_what_a_later_question_named_travels_along_calls_and_is_voted_on(here, answering, monkeypatch):
+    rounds, validate = [], apply.validation.validate
+    monkeypatch.setattr(apply.validation, "validate", lambda *given: rounds.extend(given[0]) or validate(*given))
+    caller = {"function": "f", "code": wide(last="    sub_402000(v9);\n")}
+    callee = {"function": "g", "code": "int sub_402000(int a0)\n{\n    return a0;\n}\n"}
+    assert main(["run", "gennm", "--data", functions_file(caller, callee), "--set", "max_prompt=200"]) == 0
+    assert any("// called f0(name_of_v9)\n" in text for text in answering)
+    assert len(rounds) == 2 and all("name_of_v9" in next(iter(found.values())).values() for found in rounds)
+
+
+def test_a_function_longer_than_any_of_training_is_named_and_counted_and_asked_all_the_same(here, answering, capsys):
+    rows = functions_file(toy_rows()[0], {"function": "f", "code": wide(variables=30)})
+    assert main(["run", "gennm", "--data", rows, "--set", "max_code=100", "max_prompt=120"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("note: ") == 1 and "tokens, of which the model has learnt from 100 at most (max_code)" in said
+    assert "35 variables asked for, 35 named; 1 of 2 functions are longer than max_code" in said
+    assert "2 functions, 1 notes" in said and written()["notes"][0].startswith("sub_401000: ")
+    for text in answering:  # what is asked for stands in the lines that are shown
+        code = text.rpartition("Q: ")[0]
+        assert all(re.search(rf"\b{id}\b", code) for id in ids_in(text)), text
+
+
+def test_variables_that_are_called_alike_stay_apart_in_the_code():
+    assert apply.distinct({"a0": "size", "v0": "size", "f0": "size", "v1": "size_2"}) == {
+        "a0": "size", "v0": "size_2", "f0": "size_3", "v1": "size_2_2"}  # fmt: skip
+
+
+def test_what_the_notebook_saves_is_what_run_reads(here, capsys):
+    """The whole way in the toy world: train, save, name a file's functions within the limits of that training."""
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    made = smoke.make_functions()
+    files.write_lines(made, Path("build/smoke/functions.jsonl"))
+    steps = dict.fromkeys(("found", "of_the_size", "decompiled", "with_truth", "with_names"), len(made))
+    files.write_metrics({"steps": steps, **programs.by_project(made)}, "smoke", "programs")
+    smoke.run_notebook("gennm", params, Path.cwd())
+    folder = "runs/smoke/gennm/model"
+    values = parameters.choose("notebooks/gennm.ipynb", params)
+    assert limits.load(folder)._asdict() == {name: values[name] for name in limits.Limits._fields}
+    assert json.loads(Path(folder, "limits.json").read_text())["trained"]["functions"] == 8
+    assert main(["run", "gennm", "--data", functions_file(*toy_rows()), "--set", f"model={folder}"]) == 0
+    own = f"max_code {values['max_code']}, max_prompt {values['max_prompt']}, "
+    assert f"limits of {folder}: {own}" in capsys.readouterr().out
+
+
+def test_the_chapter_says_that_no_rate_was_tried_as_long_as_no_profile_tries_any():
+    params = yaml.safe_load((smoke.ROOT / "params.yaml").read_text())
+    text = (smoke.ROOT / "notebooks" / "gennm.ipynb").read_text()
+    none = not any(params[profile]["gennm"]["rates"] for profile in ("quick", "study"))
+    assert none == ("`rates` is empty in both profiles" in text) and none == ("no other was tried here" in text)

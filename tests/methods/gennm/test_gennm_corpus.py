@@ -160,6 +160,26 @@ def test_what_is_asked_is_the_variables_with_a_truth_in_order_and_then_the_funct
     assert prompt.wanted(item._replace(names={}), 8) == ["a0", "a1", "v1", "v0", "f0"]
 
 
+def test_all_that_can_be_named_is_asked_in_parts_whatever_is_known_of_it():
+    code = "int f0(int a0, int a1)\n{\n v1 = a0; v0 = a1; v1 = v2;\n}"
+    for names in ({}, {"v0": "x"}):
+        item = Item("k", "p", "b", "f", code, names, {}, {})
+        assert prompt.nameable(item) == ["a0", "a1", "v1", "v0", "v2"]
+        assert prompt.parts(item, 3) == [["a0", "a1", "f0"], ["v1", "v0", "f0"], ["v2", "f0"]]
+        assert prompt.parts(item, 8) == [["a0", "a1", "v1", "v0", "v2", "f0"]]
+    assert prompt.parts(item._replace(code="void f0(void)\n{\n}"), 3) == [["f0"]]
+
+
+def test_of_a_long_function_a_question_shows_the_lines_of_its_variables_before_others():
+    tokenizer = smoke.make_tokenizer()
+    body = [f" v{i} = a0;" for i in range(9)]
+    item = Item("k", "p", "b", "f", "\n".join(["int f0(int a0)", "{", *body, " v2 = v8;", "}"]), {}, {}, {})
+    wanted = prompt.write_question(item._replace(code="int f0(int a0)\n v2 = a0;\n v8 = a0;\n v2 = v8;"), ["v2", "v8"])
+    size = len(tokenizer(wanted)["input_ids"])
+    assert prompt.fit(item, ["v2", "v8"], ["calls int grow()"], tokenizer, size) == wanted
+    assert " v2 = v8;" not in prompt.fit(item, ["v2", "v8"], [], tokenizer, size - 1)
+
+
 def test_a_question_that_is_too_long_loses_hints_first_and_then_the_end_of_the_code(tmp_path):
     tokenizer = smoke.make_tokenizer()
     item = Item("k", "p", "b", "f", "int f0(int a0)\n{\n one(a0);\n two(a0);\n}", {"a0": "x"}, {}, {})
