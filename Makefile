@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ENV    := $(VENV)/.complete
-DATA   := $(BIN)/python -m prefcore.sources
+DATA   := $(BIN)/python -m prefcore.data.sources
 BCO    := $(VENV)/peers/trl-1.13.0
 ANGR   := $(VENV)/peers/angr
 

@@ -79,3 +79,11 @@ def test_no_set_up_file_names_a_host_or_an_index():
     names = "pyproject.toml requirements.lock environment.yml Makefile .ci/run prefcore/data/sources.py"
     for name in names.split():
         assert not re.search(r"://|--index-url|--extra-index|--find-links", (ROOT / name).read_text()), name
+
+
+def test_the_modules_that_the_makefile_runs_are_there():
+    named = re.findall(r"-m ((?:prefcore|benchmarks)[\w.]*)", MAKEFILE)
+    assert {"prefcore.data.sources", "prefcore", "benchmarks.bench"} <= set(named)
+    for name in named:
+        path = ROOT / name.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), name

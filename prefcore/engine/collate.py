@@ -12,10 +12,9 @@ import numpy as np
 import torch
 
 from prefcore.data.types import Example, Pair, Ranked, Scored, Unary
+from prefcore.engine.packing import Place, extent, share_rows
 
 WINDOW = 16  # batches whose examples are sorted by length together
-SPARE = 0.05  # of a batch's tokens may be padding where examples share rows
-Place = tuple[int, int]  # row of a batch, and the column where an example begins
 
 
 class Encoded(NamedTuple):
@@ -238,9 +237,8 @@ def collate(examples: Sequence[Example], *, pad_id: int, places: Sequence[Place]
     if len(counts) != 1:
         raise ValueError(f"all examples of a batch need the same number of completions, got {sorted(counts)}")
     branches = counts.pop()
-    places = places or [(b, 0) for b in range(len(examples))]
-    width = max(start + size(example) for example, (_, start) in zip(examples, places, strict=True))
-    shape = (1 + max(row for row, _ in places), width)
+    places = places or own_rows(len(examples))
+    shape = _, width = extent(list(map(size, examples)), places)
     input_ids, positions = np.full(shape, pad_id), np.zeros(shape, dtype=np.int64)
     owners, segments = np.zeros(shape, dtype=np.int64), np.full(shape, -1)
     rows, targets, branch = [], [], []
@@ -280,24 +278,13 @@ def collate(examples: Sequence[Example], *, pad_id: int, places: Sequence[Place]
 
 
 def place(examples: Sequence[Example]) -> list[Place]:
-    """Where each example of a batch lies.
+    """Where each example of a batch lies: in a row of its own, or in a shared one where batches hold all lengths."""
+    return share_rows(list(map(size, examples))) if have_thumbs(examples) else own_rows(len(examples))
 
-    Answers with a thumb, whose batches hold all lengths, share rows, so that they too cost little padding: as many rows
-    as there can be with at most SPARE of them empty, each answer, longest first, in the row that is least full. All
-    other examples have a row each.
-    """
-    if not have_thumbs(examples):
-        return [(b, 0) for b in range(len(examples))]
-    sizes = [size(example) for example in examples]
-    for rows in range(len(examples), 0, -1):
-        filled, places = [0] * rows, {}
-        for b in sorted(range(len(examples)), key=lambda b: -sizes[b]):
-            row = filled.index(min(filled))
-            places[b] = row, filled[row]
-            filled[row] += sizes[b]
-        if rows * max(filled) * (1 - SPARE) <= sum(sizes):
-            break
-    return [places[b] for b in range(len(examples))]
+
+def own_rows(n: int) -> list[Place]:
+    """The places of n examples that share no row."""
+    return [(b, 0) for b in range(n)]
 
 
 def pad_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -308,16 +295,6 @@ def pad_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tenso
     for row, prompt in enumerate(prompts):
         ids[row, width - len(prompt) :], mask[row, width - len(prompt) :] = torch.tensor(prompt), 1
     return ids, mask
-
-
-def pad_trunk(states: Sequence[torch.Tensor], places: Sequence[Place]) -> torch.Tensor:
-    """The frozen layers' output of a batch's examples, [T_i, H] each, as one tensor [R, T, H], zero at the padding."""
-    width = max(start + len(state) for state, (_, start) in zip(states, places, strict=True))
-    rows = 1 + max(row for row, _ in places)
-    out = states[0].new_zeros(rows, width, states[0].shape[1])
-    for state, (row, start) in zip(states, places, strict=True):
-        out[row, start : start + len(state)] = state
-    return out
 
 
 def _as_rows(examples: Sequence[Example], pad_id: int) -> dict:

@@ -8,7 +8,6 @@ packages are left out, as their versions are pinned.
 import ast
 import dis
 import hashlib
-import json
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,10 +20,11 @@ import numpy as np
 import torch
 
 import prefcore
+from prefcore.engine.decoder import describe_settings
 
 ROOT, LIBRARY = Path(prefcore.__file__).parent, Path(sysconfig.get_path("stdlib")).resolve()
 PLAIN = (type(None), bool, int, float, complex, str, bytes, np.generic)
-VALUES = (*PLAIN, tuple, list, set, frozenset, Mapping, np.ndarray, torch.Tensor)
+VALUES = (*PLAIN, tuple, list, set, frozenset, Mapping, np.ndarray, torch.Tensor, torch.nn.Module)
 
 
 def describe(value, modules: Iterable[str] = ()) -> Iterator[str]:
@@ -64,9 +64,8 @@ def _value(value, functions: list) -> Iterator[str]:
     elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
         yield f"{value.dtype} {value.shape} {hashlib.sha256(np.ascontiguousarray(value)).hexdigest()}"
     elif isinstance(value, torch.nn.Module):  # a second model, say
-        config = getattr(value, "config", None)
-        yield from _value([repr(value), config and json.dumps(config.to_dict(), default=str)], functions)
-        yield from _value(value.state_dict(), functions)
+        settings = describe_settings(value) if hasattr(value, "config") else ""
+        yield from _value([repr(value), settings, value.state_dict()], functions)
     elif isinstance(value, partial):
         yield "partial"
         yield from _value([value.func, value.args, value.keywords], functions)
@@ -111,7 +110,7 @@ def _has_code(part) -> bool:
 
 
 def _function(function: FunctionType, functions: list, modules: set[str]) -> Iterator[str]:
-    home, file = function.__globals__["__name__"], function.__globals__.get("__file__")
+    home, file = function.__globals__.get("__name__", ""), function.__globals__.get("__file__")
     enclosed = _enclosed(function)
     if file and _source(home, file) is None:  # of an installed package: a decorator, say
         functions += filter(_is_function, enclosed.values())
@@ -132,7 +131,7 @@ def _function(function: FunctionType, functions: list, modules: set[str]) -> Ite
 
 
 def _around(function: FunctionType, name: str, value, functions: list, modules: set[str]) -> Iterator[str]:
-    """What a function may read from around it: modules, functions, and objects of prefcore, which are no data."""
+    """What a function may read from around it: modules, functions, and objects of prefcore that are no data."""
     if isinstance(value, ModuleType):
         modules.add(value.__name__)
     elif _is_function(value) or isinstance(value, partial):

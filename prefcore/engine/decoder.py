@@ -1,5 +1,6 @@
 """The parts of a language model, found by what they are and do, not by the names that a family gives them."""
 
+import json
 from collections.abc import Iterable
 
 import torch
@@ -7,11 +8,18 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 LINEAR = (nn.Linear, Conv1D)  # GPT-2's Conv1D is a linear map whose weight lies the other way round
+UNUSED = ("_name_or_path", "architectures", "dtype", "transformers_version", "use_cache")  # change no number
 
 
 def unwrap(policy):
     """The causal language model inside a PEFT wrapper, or the model itself."""
     return policy.get_base_model() if hasattr(policy, "get_base_model") else policy
+
+
+def describe_settings(model) -> str:
+    """What decides the model's numbers beside its weights (a rotary base, a cap on the logits), as one text."""
+    kept = {name: value for name, value in model.config.to_dict().items() if name not in UNUSED}
+    return json.dumps(kept, sort_keys=True, default=str)
 
 
 def find_layers(policy) -> tuple[str, nn.ModuleList]:
@@ -27,7 +35,7 @@ def find_layers(policy) -> tuple[str, nn.ModuleList]:
         raise ValueError(
             f"{type(decoder).__name__} has no list of {count} layers: bring a decoder whose layers lie one on another"
         )
-    return max(lists, key=lambda found: sum(p.numel() for p in found[1].parameters()))
+    return lists[0] if len(lists) == 1 else max(lists, key=lambda found: sum(p.numel() for p in found[1].parameters()))
 
 
 def find_tail(policy) -> list[str]:

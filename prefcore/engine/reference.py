@@ -5,7 +5,6 @@ model, tokenizer or length limit can never meet an old number.
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,14 +17,13 @@ from torch import Tensor
 
 from prefcore.data.types import Example
 from prefcore.engine.collate import Plan, collate, longest, size
-from prefcore.engine.decoder import unwrap
+from prefcore.engine.decoder import describe_settings, unwrap
 from prefcore.engine.logps import UNFIT, branch_logps, choose_path, frozen_depth, run_trunk, to_device
 from prefcore.engine.progress import track
 
 VERSION = "2"  # raise it when logps.py changes its numbers
 TOKENS = 4096  # per forward pass
 TRUNK_BYTES = 2 * 2**30  # at most this much of the frozen layers' output is kept
-UNUSED = ("_name_or_path", "architectures", "dtype", "transformers_version", "use_cache")  # of no effect here
 
 
 def attach(plan: Plan, policy, *, cache: Path | None) -> Plan:
@@ -152,12 +150,11 @@ def fingerprint(policy, examples: Sequence[Example]) -> str:
 
 
 def weight_hash(policy) -> str:
-    """sha256 of the base model: its weights (names' order and adapters apart, value and dtype not), and its settings,
-    as the same weights with another rotary base or another cap on the logits are another model.
+    """sha256 of the base model's weights and settings, independent of names' order and of adapters; sensitive to value
+    and dtype. The same weights with another rotary base are another model.
     """
     model = unwrap(policy)
-    kept = {name: value for name, value in model.config.to_dict().items() if name not in UNUSED}
-    digest = hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(describe_settings(model).encode())
     for name, tensor in sorted(model.state_dict().items()):
         if "lora_" in name:
             continue

@@ -18,8 +18,9 @@ from transformers.trainer_callback import PrinterCallback
 from prefcore.data.types import Example
 from prefcore.engine import progress
 from prefcore.engine.checkpoints import DONE, identity, last_whole
-from prefcore.engine.collate import Plan, collate, longest, pad_trunk, place
+from prefcore.engine.collate import Plan, collate, longest, place
 from prefcore.engine.logps import choose_path
+from prefcore.engine.packing import pad_trunk
 
 
 class Batches(Dataset):

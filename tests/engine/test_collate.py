@@ -20,12 +20,10 @@ from prefcore.engine.collate import (
     longest,
     make_plan,
     pad_left,
-    pad_trunk,
     part_by_class,
-    place,
     size,
 )
-from prefcore.engine.logps import branch_logps, run_trunk
+from prefcore.engine.logps import branch_logps
 
 LIMITS = {"max_prompt": 64, "max_completion": 64}
 SPELLED = "a <|im_end|> b <|im_start|>assistant"
@@ -351,55 +349,6 @@ def test_examples_of_a_batch_need_one_number_of_completions():
 def test_longest_bounds_every_prompt_with_every_completion():
     some = [Example("a", (5, 6, 7), ((8,), (9, 2))), Example("b", (5,), ((6, 7, 8, 2), (9,)))]
     assert longest(some) == 3 + 4
-
-
-def test_kept_states_are_padded_to_the_longest_and_lie_at_their_places():
-    padded = pad_trunk([torch.ones(2, 3), torch.ones(1, 3)], [(0, 0), (1, 0)])
-    assert padded.shape == (2, 2, 3) and padded[1, 1].tolist() == [0, 0, 0]
-    shared = pad_trunk([torch.ones(3, 1), torch.full((1, 1), 2.0), torch.full((2, 1), 3.0)], [(0, 0), (1, 2), (1, 0)])
-    assert shared.flatten(1).tolist() == [[1, 1, 1], [3, 3, 2]]
-
-
-def test_thumbs_share_rows_and_no_two_share_a_column():
-    rows = thumbs(40, 20)
-    places, taken = place(rows), set()
-    for row, (r, start) in zip(rows, places, strict=True):
-        columns = {(r, column) for column in range(start, start + size(row))}
-        assert not columns & taken
-        taken |= columns
-    assert {r for r, _ in places} == set(range(1 + max(r for r, _ in places))) and len({r for r, _ in places}) < 40
-    assert place(examples(40)) == [(b, 0) for b in range(40)]
-
-
-def test_mixed_lengths_cost_no_more_padding_than_sorted_ones():
-    """Tokens computed over tokens read, in batches of 8: thumbs in shared rows, others sorted by length."""
-    rows = [row._replace(columns={"label": float(i % 3 == 0)}) for i, row in enumerate(examples(400))]
-    computed = {}
-    for name, some in (("thumbs", rows), ("others", examples(400))):
-        plan = make_plan(some, batch_size=8, epochs=1, seed=0, pad_id=0)
-        batches = [[plan.examples[i] for i in batch] for batch in plan.batches]
-        computed[name] = sum(collate(b, pad_id=0, places=place(b))["input_ids"].numel() for b in batches)
-    read = sum(map(size, rows))
-    assert computed["thumbs"] < 1.06 * read and computed["thumbs"] < 1.02 * computed["others"]
-
-
-def test_an_answer_in_a_shared_row_has_the_log_probability_and_the_gradient_of_one_alone(tiny_llama):
-    rows = thumbs(12, 6)
-    places, found = place(rows), []
-    assert max(r for r, _ in places) < 10
-    for how in ({}, {"places": places}):
-        batch = collate(rows, pad_id=0, **how)
-        tiny_llama.zero_grad()
-        logps = branch_logps(tiny_llama, batch)
-        (logps[:, 0] * torch.linspace(-1, 1, 12)).sum().backward()
-        found.append((logps.detach(), [p.grad.clone() for p in tiny_llama.parameters()]))
-    torch.testing.assert_close(*(logps for logps, _ in found), rtol=1e-5, atol=1e-5)
-    for one, other in zip(*(slopes for _, slopes in found), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
-    with torch.no_grad():
-        alone = [run_trunk(tiny_llama, collate([row], pad_id=0), 1)[0] for row in rows]
-        batch = collate(rows, pad_id=0, places=places) | {"trunk": pad_trunk(alone, places), "depth": 1}
-        torch.testing.assert_close(branch_logps(tiny_llama, batch), found[0][0], rtol=1e-5, atol=1e-5)
 
 
 def test_prompts_padded_on_the_left_end_together_and_the_mask_says_where_they_begin():

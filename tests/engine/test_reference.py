@@ -7,19 +7,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from prefcore.data.types import Example
 from prefcore.engine import models, reference
 from prefcore.engine.collate import add_mismatches, collate, make_plan
 from prefcore.engine.logps import branch_logps, plain_logps
 
 
-def examples(n=9, branches=2, seed=0):
-    rng = np.random.default_rng(seed)
+@pytest.fixture
+def examples(draw):
+    def examples(n=9, branches=2, seed=0):
+        return draw(n, branches, seed=seed, prompt=(2, 12), completion=(1, 9))
 
-    def some(low, high):
-        return tuple(rng.integers(4, 97, size=rng.integers(low, high)).tolist())
-
-    return [Example(f"e{i}", some(2, 12), tuple(some(1, 9) for _ in range(branches))) for i in range(n)]
+    return examples
 
 
 def plan_of(rows, **how):
@@ -52,14 +50,14 @@ def calls(monkeypatch):
 # --- the numbers ------------------------------------------------------------------------------------------------
 
 
-def test_precomputed_numbers_are_the_live_ones(tiny_llama):
+def test_precomputed_numbers_are_the_live_ones(examples, tiny_llama):
     rows = examples()
     plan = reference.attach(plan_of(rows), tiny_llama, cache=None)
     assert plan.ref_logps.shape == (9, 2) and plan.ref_logps.dtype == np.float32
     np.testing.assert_allclose(plan.ref_logps, live(tiny_llama, rows), rtol=1e-5, atol=1e-4)
 
 
-def test_the_reference_of_an_adapted_policy_is_the_policy_without_its_adapter(tiny_llama):
+def test_the_reference_of_an_adapted_policy_is_the_policy_without_its_adapter(examples, tiny_llama):
     rows, before = examples(), live(tiny_llama, examples())
     policy = adapted(tiny_llama)
     assert np.abs(reference.score_all(policy, rows, pad_id=0) - before).max() > 0.1
@@ -68,7 +66,7 @@ def test_the_reference_of_an_adapted_policy_is_the_policy_without_its_adapter(ti
     np.testing.assert_allclose(plan.ref_logps, before, rtol=1e-5, atol=1e-4)
 
 
-def test_mismatched_answers_get_their_own_numbers(tiny_llama):
+def test_mismatched_answers_get_their_own_numbers(examples, tiny_llama):
     plan = add_mismatches(plan_of(examples(branches=1)))
     plan = reference.attach(plan, tiny_llama, cache=None)
     for step, found in zip(plan.mismatches, plan.ref_mismatch_logps, strict=True):
@@ -76,7 +74,7 @@ def test_mismatched_answers_get_their_own_numbers(tiny_llama):
 
 
 @pytest.mark.parametrize("tokens", [1, 40, 10**6])
-def test_scoring_in_small_batches_sees_every_example_once(tiny_llama, monkeypatch, tokens):
+def test_scoring_in_small_batches_sees_every_example_once(examples, tiny_llama, monkeypatch, tokens):
     rows = examples(13)
     batches = reference.token_batches(rows, tokens)
     assert sorted(i for batch in batches for i in batch) == list(range(13))
@@ -87,7 +85,7 @@ def test_scoring_in_small_batches_sees_every_example_once(tiny_llama, monkeypatc
 # --- the cache --------------------------------------------------------------------------------------------------
 
 
-def test_a_second_call_reads_what_the_first_wrote(tiny_llama, tmp_path, calls):
+def test_a_second_call_reads_what_the_first_wrote(examples, tiny_llama, tmp_path, calls):
     first = reference.attach(plan_of(examples()), tiny_llama, cache=tmp_path)
     again = reference.attach(plan_of(examples(), seed=3, epochs=1), tiny_llama, cache=tmp_path)
     assert len(calls) == 1 and len(list(tmp_path.iterdir())) == 1
@@ -99,7 +97,7 @@ def test_a_second_call_reads_what_the_first_wrote(tiny_llama, tmp_path, calls):
 
 
 @pytest.mark.parametrize("change", ["weights", "dtype", "prompt", "completion"])
-def test_whatever_the_numbers_depend_on_names_another_entry(tiny_llama, tmp_path, calls, change):
+def test_whatever_the_numbers_depend_on_names_another_entry(examples, tiny_llama, tmp_path, calls, change):
     rows = examples()
     reference.attach(plan_of(rows), tiny_llama, cache=tmp_path)
     if change == "weights":
@@ -114,7 +112,7 @@ def test_whatever_the_numbers_depend_on_names_another_entry(tiny_llama, tmp_path
     assert len(calls) == 2 and len(list(tmp_path.iterdir())) == 2
 
 
-def test_an_interrupted_write_leaves_no_entry(tiny_llama, tmp_path, monkeypatch):
+def test_an_interrupted_write_leaves_no_entry(examples, tiny_llama, tmp_path, monkeypatch):
     def cut_off(tensors, path):
         path.write_bytes(b"half")
         raise KeyboardInterrupt
@@ -137,6 +135,14 @@ def test_the_weight_hash_sees_values_and_precision_but_no_adapter(tiny_llama):
     assert reference.weight_hash(adapted(tiny_llama)) == plain
 
 
+def test_the_weight_hash_sees_settings_that_are_in_no_weight_but_not_where_a_model_lies(tiny_llama, tmp_path):
+    plain = reference.weight_hash(tiny_llama)
+    tiny_llama.save_pretrained(tmp_path)
+    assert reference.weight_hash(type(tiny_llama).from_pretrained(tmp_path)) == plain
+    tiny_llama.config.rope_parameters = {"rope_type": "default", "rope_theta": 500.0}
+    assert reference.weight_hash(tiny_llama) != plain
+
+
 def test_the_weight_hash_sees_two_matrices_that_change_places(tiny_llama):
     plain, attention = reference.weight_hash(tiny_llama), tiny_llama.model.layers[0].self_attn
     attention.k_proj, attention.v_proj = attention.v_proj, attention.k_proj
@@ -146,7 +152,7 @@ def test_the_weight_hash_sees_two_matrices_that_change_places(tiny_llama):
 # --- frozen layers ----------------------------------------------------------------------------------------------
 
 
-def test_frozen_layers_are_kept_with_the_numbers_of_the_whole_model(tiny_llama, tmp_path):
+def test_frozen_layers_are_kept_with_the_numbers_of_the_whole_model(examples, tiny_llama, tmp_path):
     rows, expected = examples(), live(tiny_llama, examples())
     policy = adapted(tiny_llama)
     for _ in range(2):  # computed, then read
@@ -163,11 +169,11 @@ def test_frozen_layers_are_kept_with_the_numbers_of_the_whole_model(tiny_llama, 
     assert [len(step) for step in plan.mismatch_trunk] == [len(batch) for batch in plan.batches]
 
 
-def test_frozen_layers_are_not_kept_where_they_take_too_much_memory(tiny_llama, monkeypatch):
+def test_frozen_layers_are_not_kept_where_they_take_too_much_memory(examples, tiny_llama, monkeypatch):
     monkeypatch.setattr(reference, "TRUNK_BYTES", 1000)
     plan = reference.attach(plan_of(examples()), adapted(tiny_llama), cache=None)
     assert plan.depth == 0 and plan.trunk == []
 
 
-def test_nothing_is_kept_where_all_layers_are_trained(tiny_llama):
+def test_nothing_is_kept_where_all_layers_are_trained(examples, tiny_llama):
     assert reference.attach(plan_of(examples()), adapted(tiny_llama, top_layers=2), cache=None).depth == 0

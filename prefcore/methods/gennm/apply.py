@@ -166,11 +166,13 @@ def checked(row) -> Item:
 
 
 def find_longer(items: Sequence[Item], tokenizer, most: int) -> list[str]:
-    """A sentence for each function with more tokens than any that the model was trained on."""
+    """A sentence for each function with more tokens than any that the model was trained on; it is asked all the same.
+
+    Where it does not fit a question, prompt.fit shows of it the lines of the variables that are asked for.
+    """
     sizes = [len(tokenizer(item.code)["input_ids"]) for item in items]
     return [
-        f"{original_name(item)}: {size} tokens, of which the model has learnt from {most} at most (max_code); its "
-        "names are less sure, and a question shows what fits of it, lines with its variables first"
+        f"{original_name(item)}: {size} tokens, and the model has learnt from at most {most} (max_code); less sure"
         for item, size in zip(items, sizes, strict=True) if size > most
     ]  # fmt: skip
 

@@ -90,4 +90,3 @@ def usable(name: str) -> bool:
 def signature(item: Item) -> str:
     """The function's first line."""
     return re.split(r"\s*\{", item.code, maxsplit=1)[0].strip()
-

@@ -288,7 +288,7 @@ def test_a_function_longer_than_any_of_training_is_named_and_counted_and_asked_a
     rows = functions_file(toy_rows()[0], {"function": "f", "code": wide(variables=30)})
     assert main(["run", "gennm", "--data", rows, "--set", "max_code=100", "max_prompt=120"]) == 0
     said = capsys.readouterr().out
-    assert said.count("note: ") == 1 and "tokens, of which the model has learnt from 100 at most (max_code)" in said
+    assert said.count("note: ") == 1 and "tokens, and the model has learnt from at most 100 (max_code)" in said
     assert "35 variables asked for, 35 named; 1 of 2 functions are longer than max_code" in said
     assert "2 functions, 1 notes" in said and written()["notes"][0].startswith("sub_401000: ")
     for text in answering:  # what is asked for stands in the lines that are shown
