@@ -25,8 +25,7 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, P
 from prefcore.data import files, ratings
 from prefcore.data.types import freeze
 from prefcore.lab import notebooks, parameters, pipeline
-from prefcore.methods.chase_sql.world import databases as sql_world
-from prefcore.methods.chase_sql.world import language_model as sql_lm
+from prefcore.methods.chase_sql.world import databases, language_model
 from prefcore.methods.gennm.world import programs
 from prefcore.methods.napo import tower
 from prefcore.methods.napo.world import archive, pictures
@@ -145,8 +144,8 @@ def workspace(folder: Path, *, device: str = "cpu") -> dict:
         steps = dict.fromkeys(("found", "of_the_size", "decompiled", "with_truth", "with_names"), len(made))
         files.write_metrics({"steps": steps, **programs.by_project(made)}, "smoke", "programs")
         for stage in (pipeline.fit_reference, pipeline.fit_scorers, pipeline.fit_judge, pipeline.make_preferences,
-                      votes.prepare, pictures.prepare, tower.fit, tower.fit_biased, sql_world.build,
-                      sql_lm.fit):  # fmt: skip
+                      votes.prepare, pictures.prepare, tower.fit, tower.fit_biased, databases.build,
+                      language_model.fit):  # fmt: skip
             stage(shared, build)
     return params
 

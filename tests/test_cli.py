@@ -58,7 +58,8 @@ def test_the_study_of_an_unknown_method_is_one_line(monkeypatch, capsys):
 def test_a_stage_that_is_no_function_of_prefcore_is_one_line(name, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     assert main(["stage", name]) == 1
-    assert capsys.readouterr().err == f"error: there is no function prefcore.{name}; dvc.yaml has the names of all stages\n"
+    said = capsys.readouterr().err
+    assert said == f"error: there is no function prefcore.{name}; dvc.yaml has the names of all stages\n"
 
 
 def test_every_stage_of_the_pipeline_names_a_function_of_parameters_and_build_folder():

@@ -211,10 +211,3 @@ def _runs(cell: NotebookNode) -> bool:
 def _clock(start: float) -> str:
     minutes, seconds = divmod(int(time.monotonic() - start), 60)
     return f"{minutes:3d}:{seconds:02d}"
-
-
-def check(path):
-    """Moved to form.check; goes when nobody calls it here."""
-    from prefcore.lab import form
-
-    return form.check(path)
