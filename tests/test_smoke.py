@@ -110,7 +110,7 @@ def repository(tmp_path_factory, toy_folder):
 @pytest.fixture(scope="module")
 def tracked(repository):
     """The same with all that the stages made known to DVC."""
-    repository.dvc("commit", "--force", "--quiet")
+    repository.dvc("commit", "--force", "--quiet", "dvc.yaml")
     return repository
 
 
@@ -185,7 +185,7 @@ def test_a_change_in_a_methods_folder_runs_that_methods_stages_alone(tracked):
         assert ran == ["gennm"], said  # its numbers are the same, so the comparison has nothing to do
     with tracked.edited("prefcore/methods/gennm/world/dwarf.py"):
         assert tracked.stale() == {"programs", "gennm"}
-    tracked.dvc("commit", "--force", "--quiet")
+    tracked.dvc("commit", "--force", "--quiet", "dvc.yaml")
 
 
 def test_a_change_of_the_figures_runs_no_stage_that_prepares_or_trains_for_others(tracked):
