@@ -1,5 +1,6 @@
 """What is wrong with the form of a chapter is said, cell by cell; nothing is wrong with ours."""
 
+import ast
 from pathlib import Path
 
 import nbformat
@@ -35,6 +36,17 @@ def changed(path, change):
 @pytest.mark.parametrize("path", OURS, ids=lambda p: p.stem)
 def test_our_notebook_is_in_form(path):
     assert form.check(path) == []
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda p: p.stem)
+def test_our_loops_use_what_they_name(path):
+    """`for name, files in results.items()` beside a use of an older name counted one profile twice."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        for node in ast.walk(ast.parse(cell.source if cell.cell_type == "code" else "")):
+            loops = getattr(node, "generators", [])
+            read = {name.id for name in ast.walk(node) if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Load)}
+            named = {name.id for loop in loops for name in ast.walk(loop.target) if isinstance(name, ast.Name)}
+            assert all(name.startswith("_") for name in named - read), ast.unparse(node)
 
 
 def test_nothing_is_wrong_with_a_good_notebook(tmp_path):
