@@ -26,13 +26,6 @@ def good(path):
     return path
 
 
-def changed(path, change):
-    nb = nbformat.read(path, as_version=4)
-    change(nb)
-    nbformat.write(nb, path)
-    return path
-
-
 @pytest.mark.parametrize("path", OURS, ids=lambda p: p.stem)
 def test_our_notebook_is_in_form(path):
     assert form.check(path) == []
@@ -107,7 +100,7 @@ def parameter(line):
         (parameter("x = []  # [] = none"), "has a second = in the line"),
     ],
 )
-def test_what_is_wrong_with_a_notebook_is_said(tmp_path, change, message):
+def test_what_is_wrong_with_a_notebook_is_said(tmp_path, change, message, changed):
     problems = form.check(changed(good(tmp_path / "dpo.ipynb"), change))
     assert any(message in problem for problem in problems), problems
     assert all(problem.startswith("dpo.ipynb: ") for problem in problems)
@@ -126,15 +119,15 @@ def test_what_is_wrong_with_a_notebook_is_said(tmp_path, change, message):
         "import prefcore.scoring.metrics as metrics",
     ],
 )
-def test_what_is_allowed_is_not_a_problem(tmp_path, text):
+def test_what_is_allowed_is_not_a_problem(tmp_path, text, changed):
     assert form.check(changed(good(tmp_path / "dpo.ipynb"), source(text))) == []
 
 
-def test_the_parameters_cell_may_be_long(tmp_path):
+def test_the_parameters_cell_may_be_long(tmp_path, changed):
     lines = "\n".join(f"p{i} = {i}  # unit" for i in range(30))
     assert form.check(changed(good(tmp_path / "dpo.ipynb"), parameter(lines))) == []
 
 
-def test_the_comparison_has_headings_of_its_own(tmp_path):
+def test_the_comparison_has_headings_of_its_own(tmp_path, changed):
     path = changed(good(tmp_path / "compare.ipynb"), lambda nb: nb.cells[0].update(source="## What the papers claim"))
     assert form.check(path) == []

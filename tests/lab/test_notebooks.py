@@ -25,13 +25,6 @@ def write(path, *cells, parameters=PARAMETERS):
     return path
 
 
-def changed(path, change):
-    nb = nbformat.read(path, as_version=4)
-    change(nb)
-    nbformat.write(nb, path)
-    return path
-
-
 # --- the notebooks of this repository ---------------------------------------------------------------------------
 
 
@@ -99,7 +92,7 @@ def test_a_parameter_that_is_no_literal_is_refused_with_its_line(tmp_path, line,
     assert message in str(error.value)
 
 
-def test_one_cell_holds_the_parameters(tmp_path):
+def test_one_cell_holds_the_parameters(tmp_path, changed):
     path = changed(write(tmp_path / "n.ipynb"), lambda nb: nb.cells[1].metadata.pop("tags"))
     with pytest.raises(ValueError, match="0 cells are tagged"):
         notebooks.parameters(path)
@@ -205,7 +198,7 @@ def test_an_executed_notebook_becomes_a_page_to_read(twice, tmp_path):
 # --- form -------------------------------------------------------------------------------------------------------
 
 
-def test_clean_leaves_source_and_tags_and_nothing_that_passes(tmp_path):
+def test_clean_leaves_source_and_tags_and_nothing_that_passes(tmp_path, changed):
     path = write(tmp_path / "n.ipynb", ("Save", "print(1)"), ("Empty", "  "))
 
     def run(nb):
