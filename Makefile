@@ -6,8 +6,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ENV    := $(VENV)/.complete
 DATA   := $(BIN)/python -m prefcore.data.sources
+# Errors are shown, warnings are not: pip has one for every place of the user's own settings that lacks a package.
+PIP    := -m pip install -qq --disable-pip-version-check
 BCO    := $(VENV)/peers/trl-1.13.0
 ANGR   := $(VENV)/peers/angr
+TAUGHT := build/quick/reference/config.json
 
 # Notebooks and stages find this environment's python and kernel, whatever else the user has installed.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -32,9 +35,11 @@ $(ENV): pyproject.toml requirements.lock
 	  { echo "prefcore needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { echo "$(PYTHON) lacks its venv module; on Debian: apt-get install python3-venv" >&2; exit 1; }
-	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@test -x $(BIN)/pip || { echo "making $(VENV)" && $(PYTHON) -m venv $(VENV); }
+	@echo "installing $$(grep -c == requirements.lock) packages from requirements.lock into $(VENV) (two minutes)"
+	@$(BIN)/python $(PIP) -r requirements.lock
+	@echo "installing prefcore itself, as a link to this folder"
+	@$(BIN)/python $(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 data: $(ENV)  ## fetch the raw data and weights into data/, checked by hash
@@ -44,8 +49,9 @@ angr: $(ANGR)/.complete  ## the decompiler of GenNm's programs, about 440 MB bes
 
 # In an environment of its own, since it pins packages that nothing else here needs; it imports only with these two.
 $(ANGR)/.complete: $(ENV)
-	test -x $(ANGR)/bin/pip || $(PYTHON) -m venv $(ANGR)
-	$(ANGR)/bin/python -m pip install --quiet --disable-pip-version-check 'angr==9.2.213' 'bitstring<5' 'pycparser==3.0'
+	@test -x $(ANGR)/bin/pip || $(PYTHON) -m venv $(ANGR)
+	@echo "installing the decompiler angr into $(ANGR) (a minute)"
+	@$(ANGR)/bin/python $(PIP) 'angr==9.2.213' 'bitstring<5' 'pycparser==3.0'
 	@touch $@
 
 repro: data angr  ## environment, data, and every stage of dvc.yaml
@@ -53,7 +59,7 @@ repro: data angr  ## environment, data, and every stage of dvc.yaml
 	$(BIN)/dvc repro
 
 test: $(ENV)  ## environment and tests; needs no network once .venv exists
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lab: $(ENV)  ## JupyterLab on the notebooks
 	$(BIN)/python -m jupyterlab --notebook-dir=.
@@ -65,12 +71,17 @@ study: data  ## one method at full size: make study METHOD=odpo
 	@test -n "$(METHOD)" || { echo "say which method: make study METHOD=odpo" >&2; exit 1; }
 	$(BIN)/python -m prefcore study $(METHOD)
 
-bench: data $(BCO)/.complete  ## speed and memory beside TRL, on this machine
-	$(BIN)/python -m benchmarks.bench
+bench: $(BCO)/.complete $(TAUGHT)  ## speed and memory beside TRL, and growth; stopped, it goes on at the next call
+	$(BIN)/python -m benchmarks.bench --out benchmarks/results
+
+# What the pipeline's first stages make, where they have not run yet: SmolLM2, and the policy that is sampled from.
+$(TAUGHT): | data
+	@test -e .git || $(BIN)/dvc config --quiet --local core.no_scm true
+	$(BIN)/dvc repro reference
 
 # TRL 1.13.0 is the last with BCO. It lies beside the environment, never in it.
 $(BCO)/.complete: $(ENV)
-	test -e $@ || $(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(BCO) trl==1.13.0
+	test -e $@ || $(BIN)/python $(PIP) --no-deps --upgrade --target $(BCO) trl==1.13.0
 	@touch $@
 
 lint: $(ENV)  ## ruff
@@ -86,10 +97,10 @@ lock: LOCK = $(VENV)-lock
 lock:  ## write requirements.lock anew; PIP_CONSTRAINT=requirements.lock keeps the versions that still fit
 	rm -rf $(LOCK)
 	$(PYTHON) -m venv $(LOCK)
-	$(LOCK)/bin/python -m pip install --quiet torch==2.13.0
+	$(LOCK)/bin/python $(PIP) torch==2.13.0
 	$(LOCK)/bin/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	  print(*p["dependencies"], *p["optional-dependencies"]["test"], sep="\n")' > $(LOCK)/wanted.txt
-	$(LOCK)/bin/python -m pip install --quiet -r $(LOCK)/wanted.txt
+	$(LOCK)/bin/python $(PIP) -r $(LOCK)/wanted.txt
 	$(LOCK)/bin/python -m pip check
 	$(LOCK)/bin/python -m pip freeze --all | sed 's/+[^ ]*$$//' | grep -v '[@/]' > $(LOCK)/frozen.txt
 	{ sed -n '/^#/p' requirements.lock; grep '^torch==' $(LOCK)/frozen.txt; \

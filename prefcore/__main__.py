@@ -65,9 +65,12 @@ def main(arguments: list[str] | None = None) -> int:
         "sample": _sample,
         "merge": _merge,
     }
+    sys.modules.setdefault("rfc3987_syntax", None)  # a grammar that jsonschema would build for a second, and not use
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # of pinned libraries, about later releases
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries, whose every step would fill a log
     try:
         return actions[given.command](given) or 0
     except (ValueError, TypeError, FileNotFoundError, RuntimeError) as error:

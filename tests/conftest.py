@@ -1,6 +1,8 @@
 """Fixtures shared by all tests: a tiny random Llama, a word-level tokenizer, and a toy world with everything in it."""
 
+import fcntl
 import multiprocessing
+import os
 import shutil
 
 import numpy as np
@@ -18,6 +20,11 @@ SIZES = {
     "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256, "tie_word_embeddings": True,
 }  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """What takes longest comes first, so that of two workers neither waits for the other at the end."""
+    items.sort(key=lambda item: item.path.name != "test_smoke.py")
 
 
 @pytest.fixture(autouse=True)
@@ -86,10 +93,18 @@ def toy_weights(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def toy_folder(tmp_path_factory):
-    """A folder with all that the notebooks read, at toy size, built once by the real stages. Read it, do not write."""
-    folder = tmp_path_factory.mktemp("toy")
-    smoke.workspace(folder)
-    return folder
+    """A folder with all that the notebooks read, at toy size, built once by the real stages. Read it, do not write.
+
+    Workers share it: the first that needs it builds it, and another one waits for that.
+    """
+    place = tmp_path_factory.getbasetemp()
+    place = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
+    with open(place / "toy.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "toy").exists():
+            smoke.workspace(place / "unfinished")
+            (place / "unfinished").rename(place / "toy")
+    return place / "toy"
 
 
 @pytest.fixture

@@ -45,6 +45,39 @@ def fails(toy_world, no_training, capsys):
     return run
 
 
+# --- the command itself -----------------------------------------------------------------------------------------
+
+STARTED = """import contextlib, sys
+from prefcore.__main__ import main
+with contextlib.suppress(SystemExit):
+    main(["--help"] if sys.argv[1] == "help" else ["stage", "no.function"])
+if sys.argv[1] == "notebook":
+    from prefcore.lab import notebooks
+print("modules:", *sys.modules)"""
+SLOW = {  # lark builds a grammar that jsonschema would like to have
+    "help": {"torch", "transformers", "numpy", "pandas", "nbformat", "papermill"},
+    "notebook": {"torch", "transformers", "pandas", "matplotlib", "scipy", "lark"},
+}
+
+
+@pytest.mark.parametrize("command", SLOW)
+def test_a_command_waits_for_no_import_that_it_does_not_need(command):
+    """`--help`, and what has to run before the kernel of a notebook starts: torch alone takes a second."""
+    done = subprocess.run([sys.executable, "-c", STARTED, command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    found = set(done.stdout.rpartition("modules:")[2].split())
+    assert SLOW[command].isdisjoint(found) and ("jsonschema" in found) == (command == "notebook")
+
+
+def test_bars_of_libraries_stay_out_of_a_log():
+    """transformers draws one of 272 steps as it unpacks weights; without a terminal that is a line of 272 parts."""
+    code = """from prefcore.__main__ import main
+main(["stage", "no.function"])
+from tqdm import tqdm
+list(tqdm(range(3), desc="unpacking"))"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "unpacking" not in done.stderr
+
+
 # --- stages and studies -----------------------------------------------------------------------------------------
 
 
@@ -177,8 +210,7 @@ def test_candidates_and_databases_reach_the_notebook(toy_world, monkeypatch):
 def test_a_command_of_its_own_says_the_same_line(toy_world):
     Path("own.jsonl").write_bytes(lines(GOOD, GOOD | {"rejected": " c"}))
     command = [sys.executable, "-m", "prefcore", "run", "dpo", "--data", "own.jsonl"]
-    root = str(Path(notebooks.__file__).parents[1])
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": root})
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("error: own.jsonl:2: field 'rejected': identical to 'chosen'")
     assert len(done.stderr.splitlines()) == 1

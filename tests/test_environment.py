@@ -70,6 +70,16 @@ def test_make_targets_named_in_a_page_exist(page):
     assert {a or b for a, b in named} <= TARGETS
 
 
+def test_setting_up_says_what_it_installs_and_shows_of_pip_only_errors():
+    """pip warns of each place in the user's own settings that lacks a package: hundreds of lines about nothing."""
+    assert [line for line in MAKEFILE.splitlines() if "pip install" in line] == [
+        "PIP    := -m pip install -qq --disable-pip-version-check"]  # fmt: skip
+    for rule in ("$(ENV)", "$(ANGR)/.complete"):
+        lines = MAKEFILE.partition(f"\n{rule}: ")[2].partition("\n\n")[0].splitlines()
+        installs = [i for i, line in enumerate(lines) if "$(PIP)" in line]
+        assert installs and all(lines[i - 1].startswith('\t@echo "installing ') for i in installs)
+
+
 def test_ci_runs_make_test_and_stops_at_the_first_error():
     script = (ROOT / ".ci/run").read_text().splitlines()
     assert script[0] == "#!/usr/bin/env bash" and "set -euo pipefail" in script and script[-1] == "make test"

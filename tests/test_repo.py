@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from prefcore.lab import notebooks, study
+from prefcore.lab import parameters, study
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "prefcore"
@@ -359,7 +359,7 @@ def test_a_file_is_small_and_says_what_it_is(path):
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_a_notebook_starts_with_the_quick_profile(name):
-    assert notebooks.parameters(ROOT / "notebooks" / f"{name}.ipynb")["profile"] == "quick"
+    assert parameters.defaults(ROOT / "notebooks" / f"{name}.ipynb")["profile"] == "quick"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)

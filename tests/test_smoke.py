@@ -1,4 +1,4 @@
-"""Every notebook, run by papermill in the toy world: as a stage, by DVC, and on a user's own data."""
+"""Every notebook, run by papermill in the toy world: as a stage, by DVC, and by `make smoke`."""
 
 import json
 import os
@@ -14,17 +14,18 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
-from PIL import Image
 from transformers import AutoModelForSequenceClassification
 
 from prefcore import smoke
 from prefcore.__main__ import main
-from prefcore.lab import notebooks, runs, verdicts
+from prefcore.lab import parameters, verdicts
+from prefcore.methods.gennm import limits
 
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = [m for m in yaml.safe_load((ROOT / "params.yaml").read_text())["methods"] if m != "compare"]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 POLICIES = list(STAGES["method"]["foreach"])
+FAILED = subprocess.CompletedProcess([], returncode=1)
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.timeout(900)]
 
 
@@ -153,6 +154,20 @@ def test_a_reward_model_of_the_chapters_loads_in_plain_transformers(repository):
     assert model.config.num_labels == 1
 
 
+def test_what_the_gennm_notebook_saves_is_what_run_reads(repository, monkeypatch, capsys):
+    """The whole way: train, save, name a file's functions within the limits of that training."""
+    monkeypatch.chdir(repository.folder)
+    folder, params = "runs/smoke/gennm/model", yaml.safe_load(Path("params.yaml").read_text())
+    values = parameters.choose("notebooks/gennm.ipynb", params)
+    assert limits.load(folder)._asdict() == {name: values[name] for name in limits.Limits._fields}
+    assert json.loads(Path(folder, "limits.json").read_text())["trained"]["functions"] == 8
+    rows = [{"function": r.function, "code": r.code, "names": r.names} for r in smoke.make_functions()[:3]]
+    Path("own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["run", "gennm", "--data", "own.jsonl", "--set", f"model={folder}"]) == 0
+    own = f"max_code {values['max_code']}, max_prompt {values['max_prompt']}, "
+    assert f"limits of {folder}: {own}" in capsys.readouterr().out
+
+
 # --- DVC --------------------------------------------------------------------------------------------------------
 
 
@@ -218,68 +233,36 @@ def test_metrics_can_be_shown_and_plots_drawn(tracked):
     assert "Training loss" in page and "Gold score" in page
 
 
-# --- own data ---------------------------------------------------------------------------------------------------
-
-
-def write_own(path: Path) -> None:
-    """Thirty made-up pairs, chat messages among their prompts."""
-    rows = []
-    for i in range(30):
-        prompt = [{"role": "user", "content": f"Say {i}"}] if i % 3 == 0 else f"Say {i}:"
-        answers = {"chosen": f" good {i}", "rejected": f" bad {i}"}
-        if isinstance(prompt, list):
-            answers = {k: [{"role": "assistant", "content": v}] for k, v in answers.items()}
-        rows.append({"prompt": prompt, **answers})
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-@pytest.mark.parametrize("method", ["dpo", "kto"])
-def test_the_same_notebook_runs_on_a_users_own_pairs(toy_world, method, capsys):
-    write_own(Path("own.jsonl"))
-    arguments = ["run", method, "--data", "own.jsonl", "--set", "epochs=2", "seeds=1"]
-    assert main(arguments) == 0, capsys.readouterr().err
-    assert f"metrics/own/{method}.json" in capsys.readouterr().out
-    metrics = json.loads(Path(f"metrics/own/{method}.json").read_text())
-    arm = metrics["arms"][method]
-    assert 0 <= arm["accuracy"] <= 1 and "gold" not in arm and {"margin", "kl", "length"} <= set(arm)
-    assert Path(f"runs/own/{method}/notebook.html").exists() and not Path(f"metrics/smoke/{method}.json").exists()
-
-
-def test_the_notebook_on_pictures_runs_on_a_users_own_rows(toy_world):
-    rows = []
-    for i in range(20):
-        Image.new("RGB", (64, 64), (12 * i, 0, 99)).save(f"{i}.png")
-        rows.append({"image": f"{i}.png", "question": "what color?", "chosen": f"It is {i}.", "rejected": "It is not."})
-    Path("own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert main(["run", "napo", "--data", "own.jsonl", "--set", "vision_policy=build/smoke/biased", "pairs=8"]) == 0
-    arms = runs.read_metrics("own", ["napo"])["napo"]["arms"]
-    assert {"base", "dpo", "napo"} <= set(arms) and set(arms["base"]) == set(arms["napo"]) >= {"right"}
-
-
 # --- make smoke -------------------------------------------------------------------------------------------------
 
 
 def test_smoke_runs_every_notebook_the_comparison_last_and_says_how_long_each_took(monkeypatch, tmp_path, capsys):
     started = []
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     monkeypatch.setattr(smoke, "workspace", lambda folder, device: smoke.shrink(params))
-    monkeypatch.setattr(notebooks, "execute", lambda path, output, values, root: started.append((path, values, root)))
-    monkeypatch.setattr(notebooks, "export_html", lambda *_: None)
+    monkeypatch.setattr(smoke, "run_notebook", lambda method, folder: started.append((method, folder)) or 1.5)
     seconds = smoke.run(tmp_path)
-    assert [path.stem for path, _, _ in started] == [*METHODS, "compare"]
-    assert all(values["profile"] == "smoke" and root == tmp_path for _, values, root in started)
+    assert {method for method, _ in started} == {*METHODS, "compare"} and started[-1] == ("compare", tmp_path)
     said = capsys.readouterr().out
     assert all(f"smoke  {name}" in said for name in ("workspace", *METHODS, "compare", "all"))
     assert len(seconds) == 2 + len(METHODS)
+
+
+def test_a_notebook_that_fails_ends_smoke_with_its_name_before_the_comparison(monkeypatch, tmp_path):
+    params, started = yaml.safe_load((ROOT / "params.yaml").read_text()), []
+    monkeypatch.setattr(smoke, "workspace", lambda folder, device: smoke.shrink(params))
+    monkeypatch.setattr(smoke.subprocess, "run", lambda command, cwd: started.append(command[-1]) or FAILED)
+    with pytest.raises(RuntimeError, match=f"the notebook of {METHODS[0]} failed"):
+        smoke.run(tmp_path)
+    assert "compare" not in started
 
 
 def test_the_toy_parameters_are_those_of_the_quick_profile_with_other_values():
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     small = smoke.shrink(params)
     for name in params["methods"]:
-        quick = notebooks.merge_parameters({**params, "profile": "quick"}, name)
-        toy = notebooks.merge_parameters(small, name)
+        quick = parameters.merge({**params, "profile": "quick"}, name)
+        toy = parameters.merge(small, name)
         assert toy.keys() == quick.keys()
         assert {k: type(v) for k, v in toy.items()} == {k: type(v) for k, v in quick.items()}
     assert small["smoke"]["shared"].keys() == params["quick"]["shared"].keys()

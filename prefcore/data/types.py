@@ -6,9 +6,10 @@ does not say them: another sequence of tokens may spell it. They are None where 
 
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from torch import Tensor
+if TYPE_CHECKING:  # what only runs a notebook handles no tensor, and needs not wait for torch
+    from torch import Tensor
 
 Parameters = tuple  # the values of a run by name, p.beta: a named tuple that `freeze` makes, read and never changed
 Tokens = tuple[int, ...]
@@ -79,19 +80,24 @@ class Voted(NamedTuple):
 
 
 class Example(NamedTuple):
-    """Token ids of a prompt with its K completions (EOS included), and named numbers that the loss needs."""
+    """Token ids of a prompt with its K completions (EOS included), and named numbers that the loss needs.
+
+    shown: what the prompt holds besides its tokens, by name (a picture). Examples whose prompts are alike in both are
+    read together.
+    """
 
     id: str
     prompt: Tokens
     completions: tuple[Tokens, ...]
     columns: Mapping[str, float] = {}
+    shown: str = ""
 
 
 class LossOutput(NamedTuple):
     """losses [B]: per example, no reduction. rewards [B, K]: beta x (policy - reference) log-probability, detached."""
 
-    losses: Tensor
-    rewards: Tensor
+    losses: "Tensor"
+    rewards: "Tensor"
 
 
 def freeze(values: Mapping) -> Parameters:

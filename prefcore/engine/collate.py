@@ -6,14 +6,16 @@ stay text. EOS ends a completion exactly once, and only where the text ended by 
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from prefcore.data.types import Example, Pair, Ranked, Scored, Unary
-from prefcore.engine.packing import Place, extent, share_rows
+from prefcore.engine.layout import distinct, lay_out
 
+States = tuple[torch.Tensor, ...]  # [T, H] of a prompt and of each of its completions
 WINDOW = 16  # batches whose examples are sorted by length together
 
 
@@ -32,7 +34,8 @@ class Plan(NamedTuple):
 
     batches[s] holds the positions in `examples` of step s. mismatches[s] holds, for plans that have them (KTO), for
     each example of step s its prompt with another prompt's completion. reference.attach fills in ref_logps [n, K],
-    ref_mismatch_logps[s] [B] and, for `depth` frozen layers, their output for each example (trunk, mismatch_trunk).
+    ref_mismatch_logps[s] [B] and, for `depth` frozen layers, their output for each example's prompt and completions
+    (trunk, mismatch_trunk).
     """
 
     examples: list[Example]
@@ -40,8 +43,8 @@ class Plan(NamedTuple):
     mismatches: list[list[Example]] = []
     ref_logps: np.ndarray | None = None
     ref_mismatch_logps: list[np.ndarray] = []
-    trunk: list[torch.Tensor] = []
-    mismatch_trunk: list[list[torch.Tensor]] = []
+    trunk: list[States] = []
+    mismatch_trunk: list[list[States]] = []
     depth: int = 0
     pad_id: int = 0
 
@@ -150,7 +153,8 @@ def make_plan(examples: Sequence[Example], *, batch_size: int, epochs: int, seed
     """Every example once an epoch, in batches and an order drawn anew for each epoch from (seed, epoch).
 
     Answers with a thumb come in batches that are fair draws of both classes and of all lengths: a loss compares them
-    within the batch (KTO's KL, class means, BCO's shift). All other examples come in batches of similar length.
+    within the batch (KTO's KL, class means, BCO's shift). All other examples come in batches of similar length, and
+    those of one prompt together.
     """
     if not examples:
         raise ValueError("no examples to train on: every record was dropped or the data are empty")
@@ -169,13 +173,20 @@ def have_thumbs(examples: Sequence[Example]) -> bool:
 
 
 def part_by_length(examples: Sequence[Example], order: np.ndarray, batch_size: int) -> list[list[int]]:
-    """Batches of similar length, as padding costs time: what WINDOW batches hold, in this order, is sorted."""
-    lengths = np.array([size(example) for example in examples])
+    """Batches of similar length: what WINDOW batches hold, in this order, is sorted.
+
+    Examples of one prompt follow the first of them, so that a batch reads the prompt and the answers they share once.
+    """
+    first, lengths = {}, {}
+    for k, i in enumerate(order):
+        first.setdefault(examples[i].prompt, k)
+        lengths[examples[i].prompt] = max(size(examples[i]), lengths.get(examples[i].prompt, 0))
+    order = sorted(order, key=lambda i: first[examples[i].prompt])
     parts = []
     for start in range(0, len(order), WINDOW * batch_size):
         window = order[start : start + WINDOW * batch_size]
-        window = window[np.argsort(lengths[window], kind="stable")]
-        parts += [window[i : i + batch_size].tolist() for i in range(0, len(window), batch_size)]
+        window.sort(key=lambda i: (lengths[examples[i].prompt], first[examples[i].prompt]))
+        parts += [[int(i) for i in window[k : k + batch_size]] for k in range(0, len(window), batch_size)]
     return parts
 
 
@@ -226,65 +237,47 @@ def longest(examples: Sequence[Example]) -> int:
     return max(len(e.prompt) for e in examples) + max(len(c) for e in examples for c in e.completions)
 
 
-def collate(examples: Sequence[Example], *, pad_id: int, places: Sequence[Place] | None = None) -> dict:
-    """One batch of B examples in R rows: each at its place, or in a row of its own.
+def collate(examples: Sequence[Example], *, pad_id: int) -> dict:
+    """One batch of B examples with K completions each as one row of N tokens (engine/layout.py).
 
-    input_ids, position_ids [R, T]; attention_mask [R, 1, T, T] bool: a token sees its prompt and its own branch;
-    rows [N]: flat positions whose hidden state predicts a completion token; targets [N]; branch [N] in [0, B*K);
-    shape (B, K); `sequences`: the same as plain rows (for models without 4-D masks); ids; a float [B] per column.
+    input_ids, position_ids [1, N]; layout; rows [R]: the places whose hidden state predicts a completion's token;
+    targets [n], and for each its place in rows, `at` [n], and its distinct answer, `branch` [n]; answer [B, K]: the
+    distinct answer of each completion; `sequences`: the distinct answers as plain rows, each with its prompt (for
+    models that cannot read along a layout); ids; lengths [B, K]; a float [B] a column.
     """
     counts = {len(example.completions) for example in examples}
     if len(counts) != 1:
         raise ValueError(f"all examples of a batch need the same number of completions, got {sorted(counts)}")
-    branches = counts.pop()
-    places = places or own_rows(len(examples))
-    shape = _, width = extent(list(map(size, examples)), places)
-    input_ids, positions = np.full(shape, pad_id), np.zeros(shape, dtype=np.int64)
-    owners, segments = np.zeros(shape, dtype=np.int64), np.full(shape, -1)
-    rows, targets, branch = [], [], []
-    for b, (example, (row, start)) in enumerate(zip(examples, places, strict=True)):
-        prompt = len(example.prompt)
-        owners[row, start : start + size(example)] = start
-        span, start = slice(start, start + prompt), start + prompt
-        input_ids[row, span], positions[row, span], segments[row, span] = example.prompt, np.arange(prompt), 0
-        last = row * width + start - 1
-        for k, completion in enumerate(example.completions):
-            read = len(completion) - 1
-            span, seen = slice(start, start + read), np.arange(prompt, prompt + read)
-            input_ids[row, span], positions[row, span], segments[row, span] = completion[:-1], seen, k + 1
-            rows += [last, *range(row * width + start, row * width + start + read)]
-            targets += completion
-            branch += [b * branches + k] * len(completion)
-            start += read
-    query, key = segments[:, :, None], segments[:, None, :]
-    causal = np.tril(np.ones((width, width), dtype=bool)) & (owners[:, :, None] == owners[:, None, :])
-    mask = causal & (key >= 0) & ((key == 0) | (key == query))
-    mask |= np.eye(width, dtype=bool)  # a padded row sees itself, so that its softmax is a number
+    found = distinct(examples)
+    number = {key: i for i, key in enumerate((prompt, answer) for prompt in found for answer in found[prompt])}
+    prompts = [prompt for prompt, _ in found]
+    ids, positions = [*chain(*prompts)], [*chain(*(range(len(prompt)) for prompt in prompts))]
+    rows, at, targets, branch = [end - 1 for end in accumulate(map(len, prompts))], [], [], []
+    first = {prompt: i for i, prompt in enumerate(found)}
+    for i, (prompt, answer) in enumerate(number):
+        read = len(answer) - 1
+        at += [first[prompt], *range(len(rows), len(rows) + read)]
+        rows += range(len(ids), len(ids) + read)
+        targets += answer
+        branch += [i] * len(answer)
+        ids += answer[:-1]
+        positions += range(len(prompt[0]), len(prompt[0]) + read)
     batch = {
-        "input_ids": torch.from_numpy(input_ids),
-        "position_ids": torch.from_numpy(positions),
-        "attention_mask": torch.from_numpy(mask)[:, None],
+        "input_ids": torch.tensor([ids]),
+        "position_ids": torch.tensor([positions]),
+        "layout": lay_out(found),
         "rows": torch.tensor(rows),
+        "at": torch.tensor(at),
         "targets": torch.tensor(targets),
         "branch": torch.tensor(branch),
-        "shape": (len(examples), branches),
-        "sequences": _as_rows(examples, pad_id),
+        "answer": torch.tensor([[number[(e.prompt, e.shown), answer] for answer in e.completions] for e in examples]),
+        "sequences": _as_rows([(prompt, answer) for (prompt, _), answer in number], pad_id),
         "ids": [example.id for example in examples],
         "lengths": torch.tensor([[float(len(c)) for c in example.completions] for example in examples]),
     }
     for name in examples[0].columns:
         batch[name] = torch.tensor([example.columns[name] for example in examples], dtype=torch.float32)
     return batch
-
-
-def place(examples: Sequence[Example]) -> list[Place]:
-    """Where each example of a batch lies: in a row of its own, or in a shared one where batches hold all lengths."""
-    return share_rows(list(map(size, examples))) if have_thumbs(examples) else own_rows(len(examples))
-
-
-def own_rows(n: int) -> list[Place]:
-    """The places of n examples that share no row."""
-    return [(b, 0) for b in range(n)]
 
 
 def pad_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -297,17 +290,16 @@ def pad_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tenso
     return ids, mask
 
 
-def _as_rows(examples: Sequence[Example], pad_id: int) -> dict:
-    """input_ids, attention_mask [B*K, T] and the flat rows that predict completion tokens, ordered as `targets`."""
-    sequences = [example.prompt + completion[:-1] for example in examples for completion in example.completions]
-    prompts = [len(example.prompt) for example in examples for _ in example.completions]
+def _as_rows(answers: Sequence[tuple], pad_id: int) -> dict:
+    """input_ids, attention_mask [answers, T] and the flat rows that predict completion tokens, ordered as `targets`."""
+    sequences = [prompt + answer[:-1] for prompt, answer in answers]
     width = max(map(len, sequences))
     ids = np.full((len(sequences), width), pad_id)
     mask = np.zeros((len(sequences), width), dtype=np.int64)
     rows = []
-    for i, (sequence, prompt) in enumerate(zip(sequences, prompts, strict=True)):
+    for i, (sequence, (prompt, _)) in enumerate(zip(sequences, answers, strict=True)):
         ids[i, : len(sequence)], mask[i, : len(sequence)] = sequence, 1
-        rows += range(i * width + prompt - 1, i * width + len(sequence))
+        rows += range(i * width + len(prompt) - 1, i * width + len(sequence))
     return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask), "rows": torch.tensor(rows)}
 
 

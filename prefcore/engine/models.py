@@ -15,6 +15,7 @@ from prefcore.data.types import Example, Parameters
 from prefcore.engine.collate import collate
 from prefcore.engine.decoder import describe_settings, find_layers, find_linear_maps, find_tail, unwrap
 from prefcore.engine.logps import UNFIT, plain_logps, to_device
+from prefcore.engine.machine import use_best_float32
 from prefcore.engine.sample import sample
 
 logging.disable_progress_bar()  # weights load in a second; the bars would fill the terminal
@@ -24,6 +25,7 @@ PASSED: set[str] = set()  # kinds of model that `check` has let pass in this pro
 def choose_device(device: str, threads: int) -> torch.device:
     """`auto` is CUDA, then MPS, then the CPU. Also fixes the number of CPU threads, on which float sums depend."""
     torch.set_num_threads(threads)
+    use_best_float32()
     if device != "auto":
         return torch.device(device)
     if torch.cuda.is_available():

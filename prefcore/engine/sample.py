@@ -1,15 +1,29 @@
-"""Batched generation: ancestral sampling, one uniform number per row and step, so that batches do not matter."""
+"""Batched generation: ancestral sampling, one uniform number per row and step, so that batches do not matter.
 
-from collections.abc import Sequence
+A prompt is read once, however many continuations it gets, and a row leaves its batch when it has ended. `write` is the
+loop; what it takes from a step's logits is up to its caller: here a draw from the whole vocabulary.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from transformers import DynamicCache, StaticCache
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from prefcore.data.types import Example
 from prefcore.engine.collate import pad_left
-from prefcore.engine.logps import branch_logps, choose_path
+from prefcore.engine.machine import check_precision
 from prefcore.engine.progress import track
+from prefcore.engine.reference import score_all
+
+BLOCK = 512  # words whose weights are summed before one of them is looked for; about the root of a vocabulary's size
+PASS = 64  # padding tokens that cost as much as one more pass over all weights
 
 
 class Sample(NamedTuple):
@@ -21,6 +35,15 @@ class Sample(NamedTuple):
     logp: float
 
 
+class Written(NamedTuple):
+    """A continuation's token ids (without EOS), whether it ended by itself, and each token's log-probability (EOS's
+    too)."""
+
+    ids: tuple[int, ...]
+    finished: bool
+    logps: tuple[float, ...]
+
+
 def sample(
     policy,
     tokenizer,
@@ -30,76 +53,155 @@ def sample(
     seed: int,
     temperature: float = 1.0,
     batch_size: int = 128,
+    precision: str = "float32",
 ) -> list[Sample]:
-    """One continuation of each prompt (token ids). `logp` is under the policy itself, whatever the temperature."""
+    """One continuation of each prompt (token ids). `logp` is under the policy itself, whatever the temperature.
+
+    precision: bfloat16 draws from a copy of the policy whose weights are rounded to it, about twice as fast; as its
+    log-probabilities are not the policy's, `logp` is then nan until `rescore` gives it. ValueError where the processor
+    has no bfloat16 products.
+    """
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
+    check_precision(precision, policy.device)
     uniforms = np.random.default_rng(seed).random((len(prompts), max_new_tokens))
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    out: dict[int, Sample] = {}
+    choose = partial(draw_token, temperature=temperature)
+    rounded = precision == "bfloat16"
+    drawn = write(round_weights(policy) if rounded else policy, tokenizer, prompts, uniforms, choose, batch_size)
+    return [
+        Sample(one.ids, tokenizer.decode(one.ids), one.finished, float("nan") if rounded else sum(one.logps))
+        for one in drawn
+    ]
+
+
+def rescore(policy, tokenizer, prompts: Sequence[Sequence[int]], drawn: Sequence[Sample]) -> list[Sample]:
+    """The same continuations of the same prompts with their log-probabilities under the policy as it is."""
+    ends = [(tokenizer.eos_token_id,) if one.finished else () for one in drawn]
+    rows = [Example("", tuple(p), (one.ids + end,)) for p, one, end in zip(prompts, drawn, ends, strict=True)]
+    logps = score_all(policy, rows, pad_id=tokenizer.pad_token_id)[:, 0]
+    return [one._replace(logp=logp) for one, logp in zip(drawn, logps.tolist(), strict=True)]
+
+
+def round_weights(policy):
+    """A copy of the policy with weights in bfloat16; its buffers, such as rotary frequencies, stay as exact as they are."""
+    rounded = {id(p): nn.Parameter(p.detach().to(torch.bfloat16), requires_grad=False) for p in policy.parameters()}
+    return copy.deepcopy(policy, rounded)
+
+
+def draw_token(logits: Tensor, uniforms: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
+    """A token for each row of logits [B, V] by its uniform number [B], and its log-probability at temperature 1, [B].
+
+    Inverse of the distribution function, words in the vocabulary's order. The logits may be overwritten.
+    """
+    logits = logits.float()
+    if temperature == 1:
+        return invert(logits, uniforms)
+    tokens, _ = invert(logits / temperature, uniforms)
+    return tokens, (logits.gather(1, tokens[:, None]) - logits.logsumexp(1, keepdim=True)).squeeze(1)
+
+
+def invert(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    """(tokens [B] at these shares [B] of softmax(logits [B, V]), their log-probabilities [B]), logits overwritten.
+
+    One exponential a word, and no running sum over all of them: that of the blocks' sums finds the block, that of its
+    words the word.
+    """
+    rows, words = logits.shape
+    width = max(size for size in range(1, BLOCK + 1) if words % size == 0)
+    weights = logits.sub_(logits.amax(1, keepdim=True)).exp_()
+    ends = weights.view(rows, -1, width).sum(2).cumsum(1)
+    wanted = uniforms[:, None] * ends[:, -1:]
+    block = torch.searchsorted(ends, wanted)
+    start = pad(ends, (1, 0)).gather(1, block)
+    inside = weights.gather(1, block * width + torch.arange(width, device=weights.device)).cumsum(1)
+    place = torch.searchsorted(inside, torch.minimum(wanted - start, inside[:, -1:]))  # sums round, the end is the end
+    tokens = block * width + place
+    return tokens.squeeze(1), (weights.gather(1, tokens) / ends[:, -1:]).log().squeeze(1)
+
+
+def write(
+    policy, tokenizer, prompts: Sequence[Sequence[int]], uniforms: np.ndarray, choose: Callable, batch_size: int
+) -> list[Written]:
+    """A continuation of each of n prompts (token ids), at most as long as its row of uniform numbers [n, steps].
+
+    choose(logits [B, V], uniforms [B]) gives the next tokens [B] and what is recorded as their log-probabilities [B].
+    """
+    prompts = [tuple(prompt) for prompt in prompts]
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i]))
+    device, out = next(policy.parameters()).device, {}
     for start in track(range(0, len(order), batch_size), "sampling"):
         rows = order[start : start + batch_size]
-        drawn = _sample_batch(
-            policy, tokenizer, [prompts[i] for i in rows], torch.from_numpy(uniforms[rows]), temperature
-        )
-        out.update(zip(rows, drawn, strict=True))
+        numbers = torch.from_numpy(uniforms[rows]).to(device, torch.float32)
+        out.update(zip(rows, _write_batch(policy, tokenizer, [prompts[i] for i in rows], numbers, choose), strict=True))
     return [out[i] for i in range(len(prompts))]
 
 
 @torch.no_grad()
-def _sample_batch(policy, tokenizer, prompts, uniforms, temperature) -> list[Sample]:
-    device = next(policy.parameters()).device
-    steps, eos = uniforms.shape[1], tokenizer.eos_token_id
-    ids, seen = pad_left(prompts, tokenizer.pad_token_id)
-    width = ids.shape[1]
-    seen = torch.cat([seen, seen.new_zeros(len(prompts), steps)], 1).bool()
-    ids, seen, uniforms = ids.to(device), seen.to(device), uniforms.to(device, torch.float32)
-    lengths = seen.sum(1)
-    # a model that can take a mask of queries by keys has a cache of one size; any other, of keys alone, one that grows
-    square, config = choose_path(policy, width + steps) is branch_logps, policy.config
-    cache = StaticCache(config=config, max_cache_len=width + steps) if square else DynamicCache(config=config)
-    positions = (seen[:, :width].cumsum(1) - 1).clamp(min=0)
-    columns = torch.arange(width + steps, device=device)
-    mask = seen[:, None, None] & (columns <= columns[:width, None])
-    mask = mask | (columns == columns[:width, None]) if square else seen[:, :width]  # padding rows see themselves
-    tokens = torch.full((len(prompts), steps), -1, device=device)
-    total = torch.zeros(len(prompts), device=device)
-    alive = torch.ones(len(prompts), dtype=torch.bool, device=device)
+def _write_batch(policy, tokenizer, prompts: list[tuple], uniforms: Tensor, choose: Callable) -> list[Written]:
+    eos, steps = tokenizer.eos_token_id, uniforms.shape[1]
+    logits, cache, seen = _read(policy, prompts, tokenizer.pad_token_id)
+    tokens = torch.full_like(uniforms, eos, dtype=torch.long)
+    logps, rows = torch.zeros_like(uniforms), torch.arange(len(prompts), device=uniforms.device)  # rows that go on
     for step in range(steps):
-        logits = (
-            policy(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions,
-                cache=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            .logits[:, -1]
-            .float()
-        )
-        logps = logits.log_softmax(1)
-        cumulative = (logits / temperature).softmax(1).cumsum(1)
-        chosen = torch.searchsorted(cumulative, uniforms[:, step, None] * cumulative[:, -1:]).clamp(
-            max=logits.shape[1] - 1
-        )
-        total += torch.where(alive, logps.gather(1, chosen).squeeze(1), 0)
-        tokens[:, step] = torch.where(alive, chosen.squeeze(1), -1)
-        alive = alive & (chosen.squeeze(1) != eos)
-        if not alive.any() or step + 1 == steps:
+        chosen, logp = choose(logits, uniforms[rows, step])
+        tokens[rows, step], logps[rows, step] = chosen, logp
+        going = (chosen != eos).nonzero().squeeze(1)
+        if step + 1 == steps or not len(going):
             break
-        seen[:, width + step] = True
-        ids, positions = chosen, (lengths + step)[:, None]
-        mask = seen[:, None, None] if square else seen[:, : width + step + 1]
-    out = []
-    for row, score in zip(tokens.tolist(), total.tolist(), strict=True):
-        drawn, ended = cut(row, eos)
-        out.append(Sample(tuple(drawn), tokenizer.decode(drawn), ended, score))
-    return out
+        if len(going) < len(rows):
+            cache.reorder_cache(going)
+            rows, chosen, seen = rows[going], chosen[going], seen[going]
+        seen = pad(seen, (0, 1), value=1)
+        del logits  # the next ones take their place; fresh memory would cost more than the draw
+        logits = _predict(policy, chosen[:, None], seen, cache)
+    lengths = [row.index(eos) if eos in row else steps for row in tokens.tolist()]
+    return [
+        Written(tuple(row[:n]), n < steps, tuple(scores[: n + 1]))
+        for row, scores, n in zip(tokens.tolist(), logps.tolist(), lengths, strict=True)
+    ]
 
 
-def cut(row: Sequence[int], eos: int) -> tuple[list[int], bool]:
-    """(drawn tokens without the -1 that follow the end, and without EOS; whether they ended by EOS)."""
-    drawn = [token for token in row if token >= 0]
-    ended = bool(drawn) and drawn[-1] == eos
-    return drawn[:-1] if ended else drawn, ended
+def _read(policy, prompts: list[tuple], pad_id: int) -> tuple[Tensor, DynamicCache, Tensor]:
+    """(logits [B, V] after each prompt, keys and values, 1 where they are of a token [B, T]), each prompt read once.
+
+    Prompts of unlike lengths are read apart, and their keys and values put side by side so that they end together. Only
+    a state that is more than keys and values (a convolution's) comes from one pass.
+    """
+    device, own = next(policy.parameters()).device, DynamicCache(config=policy.config)
+    distinct = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
+    plain = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in own.layers)
+    parts = []
+    for group in _group(list(distinct)) if plain else [list(distinct)]:
+        ids, seen = (part.to(device) for part in pad_left(group, pad_id))
+        cache = DynamicCache() if plain else own
+        parts.append((_predict(policy, ids, seen, cache), cache, seen))
+    logits, caches, masks = zip(*parts, strict=True)
+    width = masks[-1].shape[1]
+    for layers in zip(*(cache.layers for cache in caches), strict=True) if len(caches) > 1 else ():
+        for name in ("keys", "values"):
+            found = [getattr(layer, name) for layer in layers]
+            setattr(layers[-1], name, torch.cat([pad(x, (0, 0, width - x.shape[2], 0)) for x in found]))
+    place = torch.tensor([distinct[prompt] for prompt in prompts], device=device)
+    if len(distinct) < len(prompts):
+        caches[-1].reorder_cache(place)
+    seen = torch.cat([pad(mask, (width - mask.shape[1], 0)) for mask in masks])
+    return torch.cat(logits)[place], caches[-1], seen[place]
+
+
+def _group(prompts: list[tuple]) -> list[list[tuple]]:
+    """Prompts of ascending lengths in groups to be padded; one more group where that saves over PASS tokens."""
+    groups = [prompts[:1]]
+    for prompt in prompts[1:]:
+        if (len(prompt) - len(groups[-1][-1])) * len(groups[-1]) > PASS:
+            groups.append([])
+        groups[-1].append(prompt)
+    return groups
+
+
+def _predict(policy, ids: Tensor, seen: Tensor, cache) -> Tensor:
+    """Logits [B, V] after these tokens [B, t], where `seen` [B, T] says which of them and of those before are real."""
+    length = ids.shape[1]
+    positions = (seen.cumsum(1) - 1).clamp(min=0)[:, -length:]
+    last = torch.tensor([length - 1], device=ids.device)  # a copy of its state; for a slice the head is read once a row
+    how = {"attention_mask": seen, "position_ids": positions, "cache": cache, "use_cache": True}
+    return policy(input_ids=ids, **how, logits_to_keep=last).logits[:, -1]

@@ -18,9 +18,10 @@ from transformers.trainer_callback import PrinterCallback
 from prefcore.data.types import Example
 from prefcore.engine import progress
 from prefcore.engine.checkpoints import DONE, identity, last_whole
-from prefcore.engine.collate import Plan, collate, longest, place
-from prefcore.engine.logps import choose_path
-from prefcore.engine.packing import pad_trunk
+from prefcore.engine.collate import Plan, States, collate, longest
+from prefcore.engine.layout import join
+from prefcore.engine.logps import choose_path, to_device
+from prefcore.engine.machine import check_precision
 
 
 class Batches(Dataset):
@@ -43,18 +44,18 @@ class Batches(Dataset):
                 batch["ref_mismatch_logps"] = torch.from_numpy(plan.ref_mismatch_logps[step])
         return batch
 
-    def _collate(self, examples: list[Example], trunk: list[torch.Tensor]) -> dict:
-        places = place(examples)
-        batch = collate(examples, pad_id=self.plan.pad_id, places=places)
-        return batch | {"trunk": pad_trunk(trunk, places), "depth": self.plan.depth} if self.plan.depth else batch
+    def _collate(self, examples: list[Example], trunk: list[States]) -> dict:
+        batch = collate(examples, pad_id=self.plan.pad_id)
+        return batch | {"trunk": join(examples, trunk), "depth": self.plan.depth} if self.plan.depth else batch
 
 
 class Objective(torch.nn.Module):
     """Policy and loss as one module, as the Trainer wants it; `state` is the loss's running state, saved with it."""
 
-    def __init__(self, policy, loss: Callable, state: dict[str, float], longest: int):
+    def __init__(self, policy, loss: Callable, state: dict[str, float], longest: int, precision: str):
         super().__init__()
-        self.policy, self.loss, self.score = policy, loss, choose_path(policy, longest)
+        self.policy, self.loss = policy, loss
+        self.score = partial(choose_path(policy, longest), precision=precision)
         self.state = torch.nn.ParameterDict(
             {name: torch.nn.Parameter(torch.tensor(float(value)), requires_grad=False) for name, value in state.items()}
         )
@@ -105,6 +106,9 @@ class PlanTrainer(Trainer):
     def _get_train_sampler(self, *_, **__):
         return SequentialSampler(self.train_dataset)
 
+    def _prepare_input(self, data):
+        return to_device(data, self.args.device)
+
     def log(self, logs, *args, **kwargs):
         if "loss" in logs:
             logs = logs | self.model.numbers | {f"state_{k}": v.item() for k, v in self.model.state.items()}
@@ -132,12 +136,14 @@ class Marks(TrainerCallback):
     def __init__(self, label: str):
         self.label, self.steps = label, None
 
+    def on_train_begin(self, args, state, control, **_):
+        self.steps = iter(progress.track(range(state.max_steps - state.global_step), self.label))
+        next(self.steps, None)
+
     def on_save(self, args, state, control, **_):
         (Path(args.output_dir) / f"checkpoint-{state.global_step}" / DONE).touch()
 
     def on_step_end(self, args, state, control, **_):
-        if self.steps is None:
-            self.steps = iter(progress.track(range(state.max_steps - state.global_step + 1), self.label))
         next(self.steps, None)
 
 
@@ -156,7 +162,8 @@ def fit(
     schedule: str = "linear",
     max_grad_norm: float = 1.0,
     weight_decay: float = 0.0,
-    save_every: int = 50,
+    save_every: int | None = 50,
+    precision: str = "float32",
     label: str = "training",
     arguments: dict | None = None,
 ) -> pd.DataFrame:
@@ -169,7 +176,9 @@ def fit(
     change them in place, and they are in every checkpoint.
     A run that was killed goes on from its last whole checkpoint in `checkpoints`, if data, weights, loss and settings
     are still the same, and ends with the same bytes. With accumulation, losses with batch statistics (KTO, BCO)
-    use those of the small batch.
+    use those of the small batch. save_every: steps from one checkpoint to the next; None writes none. precision: of the
+    layers' products (machine.py); weights, head and sums stay as they are, and the reference's numbers in the plan must
+    be of the same precision.
     """
     if not any(p.requires_grad for p in policy.parameters()):
         raise ValueError(
@@ -178,10 +187,13 @@ def fit(
     run = {
         "learning_rate": learning_rate, "accumulation": accumulation, "warmup": warmup, "schedule": schedule,
         "seed": seed, "norm": max_grad_norm, "decay": weight_decay, "state": state or {}, "more": repr(arguments),
+        "precision": precision,
     }  # fmt: skip
-    last = last_whole(checkpoints, identity(policy, plan, loss, settings, run))
+    last = None if save_every is None else last_whole(checkpoints, identity(policy, plan, loss, settings, run))
     device = next(policy.parameters()).device
-    module = Objective(policy.eval(), partial(loss, **settings), state or {}, longest(plan.examples)).to(device)
+    check_precision(precision, device)
+    objective = partial(loss, **settings)
+    module = Objective(policy.eval(), objective, state or {}, longest(plan.examples), precision).to(device)
     trainer = PlanTrainer(
         model=module,
         args=TrainingArguments(
@@ -196,9 +208,9 @@ def fit(
             max_grad_norm=max_grad_norm,
             weight_decay=weight_decay,
             logging_steps=1,
-            save_steps=save_every,
+            save_steps=save_every or 1,
             save_total_limit=2,
-            save_strategy="steps",
+            save_strategy="no" if save_every is None else "steps",
             report_to=[],
             disable_tqdm=True,
             remove_unused_columns=False,

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from prefcore.lab.notebooks import cleaned, headings, is_parameters, read
+from prefcore.lab.notebooks import cleaned, headings, read
+from prefcore.lab.parameters import is_parameters
 
 HEADINGS = (
     "Method and claim", "Parameters", "The data", "The objective", "Training", "Evaluation", "What it says", "Save",

@@ -1,8 +1,6 @@
-"""A notebook seen from outside: its parameters, its form, its execution. What happens inside is its own matter."""
+"""A notebook seen from outside: how it is run, kept and shown. What happens inside is its own matter."""
 
-import ast
 import re
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +12,9 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
+from prefcore.engine.progress import Relay
+from prefcore.lab import parameters
+
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -22,57 +23,20 @@ _ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def merge_parameters(params: Mapping, method: str) -> dict:
-    """Parameters of a notebook from the content of params.yaml: profile, then common, methods.<m>, <profile>.<m>.
-
-    Later blocks win. A block may be empty but not missing (ValueError).
-    """
-    profile = params.get("profile")
-    merged = {"profile": profile}
-    for path in (("common",), ("methods", method), (profile, method)):
-        block = params
-        for key in path:
-            if not isinstance(block, Mapping) or key not in block:
-                raise ValueError(f"params.yaml has no block {'.'.join(map(str, path))}, which {method} needs")
-            block = block[key]
-        merged |= block or {}
-    return merged
-
-
-def parameters(path: str | Path) -> dict:
-    """Names and values of the cell tagged "parameters", literals only; raises ValueError with the line that is not."""
-    cells = [cell for cell in read(path).cells if is_parameters(cell)]
-    if len(cells) != 1:
-        raise ValueError(f'{path}: {len(cells)} cells are tagged "parameters"; there must be one')
-    values = {}
-    for node in ast.parse(cells[0].source).body:
-        where = f"{path}: parameters, line {node.lineno}: {ast.unparse(node)}"
-        if not (isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)):
-            raise ValueError(f"{where} is not `name = literal`")
-        name = node.targets[0].id
-        if name in values:
-            raise ValueError(f"{where} sets {name} a second time")
-        try:
-            values[name] = ast.literal_eval(node.value)
-        except ValueError:
-            raise ValueError(f"{where} is not a literal") from None
-    return values
-
-
 def execute(path: str | Path, output: str | Path, values: Mapping, *, root: str | Path = ".") -> Path:
     """Run the notebook with `values` in place of its parameters, in the folder `root`; return the executed copy.
 
-    Says in the terminal which cell is running. What cells write to stderr (progress) passes through to the terminal and
+    Says in the terminal which cell is running. What cells write to stderr (progress) passes through to ours and
     is not kept; the rest is, without ids, times and addresses, so equal runs give equal bytes.
     Raises ValueError for a name that the parameters cell lacks, TypeError for a value of another kind, RuntimeError
     when a cell fails or the run stops before the last cell; the copy then stays as it was, for reading.
     """
-    _check_values(path, values)
+    parameters.check(path, values)
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)  # it may be a link into DVC's cache
     total = sum(_runs(cell) for cell in read(path).cells) + bool(values)  # papermill adds a cell with the values
-    here, done, start = {"heading": "its start"}, [], time.monotonic()
+    here, done, start, relay = {"heading": "its start"}, [], time.monotonic(), Relay()
 
     def announce(cell, cell_index):
         if cell.cell_type == "markdown":
@@ -84,15 +48,18 @@ def execute(path: str | Path, output: str | Path, values: Mapping, *, root: str 
     try:
         papermill.execute_notebook(
             str(path), str(output), parameters=dict(values), kernel_name="python3", language="python", cwd=str(root),
-            progress_bar=False, stderr_file=sys.stderr, start_timeout=300, on_cell_start=announce,
+            progress_bar=False, stderr_file=relay, start_timeout=300, on_cell_start=announce,
+            shutdown_kernel="immediate",  # all is on disk, and torch takes two seconds to take leave
             config=Config(KernelManager={"transport_encryption": "auto"}),  # or the kernel warns at each start
         )  # fmt: skip
         stopped = _stopped(read(output))
     except PapermillExecutionError as error:
-        print(re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)), file=sys.stderr)
+        relay.write(re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)) + "\n")
         stopped = f"{error.ename}: {error.evalue}"
     except DeadKernelError as error:
         stopped = f"the kernel died ({error}); was the machine out of memory?"
+    finally:
+        relay.stop()
     if stopped:
         raise RuntimeError(f"{path}: under '{here['heading']}': {stopped} (the partial notebook is {output})")
     _write(output, _repeatable(read(output)))
@@ -115,22 +82,6 @@ def export_html(executed: str | Path, html: str | Path) -> Path:
     html.unlink(missing_ok=True)
     html.write_text(page, encoding="utf-8")
     return html
-
-
-def _check_values(path: str | Path, values: Mapping) -> None:
-    defaults = parameters(path)
-    unknown = sorted(set(values) - set(defaults))
-    if unknown:
-        raise ValueError(f"{path} has no parameter {', '.join(unknown)}; it has {', '.join(defaults)}")
-    for name, value in values.items():
-        default = defaults[name]
-        kinds = (int, float) if type(default) is float else (type(default),)
-        if default is not None and type(value) not in kinds:
-            hint = "; YAML reads 1e-6 as a string, write 1.0e-6" if isinstance(value, str) else ""
-            raise TypeError(
-                f"{path}: {name} is {value!r} ({type(value).__name__}), "
-                f"but the notebook has {default!r} ({type(default).__name__}){hint}"
-            )
 
 
 def read(path: str | Path) -> NotebookNode:
@@ -197,11 +148,6 @@ def _stopped(nb: NotebookNode) -> str | None:
 def headings(cell: NotebookNode) -> list[str]:
     """The second-level headings of a text cell."""
     return re.findall(r"^## +(.+?)\s*$", cell.source, re.MULTILINE) if cell.cell_type == "markdown" else []
-
-
-def is_parameters(cell: NotebookNode) -> bool:
-    """Whether this is the cell that papermill replaces."""
-    return cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", [])
 
 
 def _runs(cell: NotebookNode) -> bool:

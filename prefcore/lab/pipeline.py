@@ -198,7 +198,7 @@ def sample_ranked(policy, tokenizer, prompts, loaded, p: Parameters, *, seed: in
 
 def fit(policy, plan, loss, learning_rate: float, folder: Path, p: Parameters) -> None:
     """Train in place what `save` will put into `folder`, and keep the checkpoints until then."""
-    kept = {"checkpoints": checkpoints_of(folder, p), "label": folder.name}
+    kept = {"checkpoints": checkpoints_of(folder, p), "label": folder.name, "precision": p.precision}
     train.fit(policy, plan, loss, {}, learning_rate=learning_rate, seed=p.seed, **kept)
 
 

@@ -70,12 +70,13 @@ def fit_arm(
     """
     history = train.fit(
         policy,
-        reference.attach(plan, policy, cache=CACHE),
+        reference.attach(plan, policy, cache=CACHE, precision=p.precision),
         loss,
         settings,
         learning_rate=learning_rate or p.learning_rate,
         seed=seed,
         state=state,
+        precision=p.precision,
         checkpoints=Path(".checkpoints") / p.profile / method / f"{arm}-{seed}",
         label=f"{arm}, seed {seed}",
     )

@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
-from scipy.stats import t as student_t
+from scipy.special import stdtrit  # of all of scipy.stats, which takes a second to import, this is what is needed
 
 
 class Interval(NamedTuple):
@@ -51,7 +50,7 @@ def auc(score: ArrayLike, outcome: ArrayLike) -> float:
     negatives = outcome.size - positives
     if not positives or not negatives:
         raise Undefined(f"AUC needs both classes; got {positives} positives and {negatives} negatives")
-    rank_sum = rankdata(score)[outcome == 1].sum()
+    rank_sum = ranks(score)[outcome == 1].sum()
     return float((rank_sum - positives * (positives + 1) / 2) / (positives * negatives))
 
 
@@ -67,7 +66,13 @@ def pearson(x: ArrayLike, y: ArrayLike) -> float:
 def spearman(x: ArrayLike, y: ArrayLike) -> float:
     """Pearson correlation of the ranks of two paired arrays [n]; ties share their mean rank."""
     x, y = check_paired(x, y)
-    return pearson(rankdata(x), rankdata(y))
+    return pearson(ranks(x), ranks(y))
+
+
+def ranks(values: ArrayLike) -> np.ndarray:
+    """Places [n] of values [n] in ascending order, from 1; ties share their mean place."""
+    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[which]
 
 
 def distinct_n(texts: Sequence[str], n: int) -> float:
@@ -109,7 +114,7 @@ def bootstrap_interval(
             continue
     if len(draws) < 0.9 * resamples:
         raise Undefined(f"{n} items are too few: undefined on {resamples - len(draws)} of {resamples} resamples")
-    tail = NormalDist().cdf(float(np.sqrt(n / (n - 1)) * student_t.ppf((1 - level) / 2, n - 1)))
+    tail = NormalDist().cdf(float(np.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 - level) / 2)))
     low, high = np.quantile(draws, [tail, 1 - tail])
     return Interval(float(statistic(*arrays)), float(low), float(high))
 

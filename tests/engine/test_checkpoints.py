@@ -201,6 +201,7 @@ CHANGES = {
     "loss": ({}, {"loss": twice_the_loss}),
     "number in the settings": ({}, {"settings": {"beta": 0.25}}),
     "state": ({}, {"state": {"shift": 1.0}}),
+    "precision": ({}, {"precision": "bfloat16"}),
     "adapter's scale, which is in no weight": ({}, {"model": {"alpha": 64.0}}),
     "rotary base, which is in no weight": ({}, {"model": {"theta": 500.0}}),
     "function in the settings": (
@@ -219,8 +220,9 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("before, after", CHANGES.values(), ids=CHANGES)
-def test_a_changed_run_starts_anew(tmp_path, rows, steps, before, after):
+def test_a_changed_run_starts_anew(monkeypatch, tmp_path, rows, steps, before, after):
     """Also where the other run is finished, and would have nothing left to do."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)  # emulated if it is not
     go_on(tmp_path, rows, **before)
     go_on(tmp_path, rows, **before)
     assert len(steps) == 12
@@ -278,7 +280,10 @@ def test_a_changed_comment_or_docstring_and_code_that_the_loss_does_not_reach_ke
     assert len(steps) == 6
 
 
-@pytest.mark.parametrize("name", ["methods/dpo.py", "engine/shapes.py", "engine/logps.py", "engine/train.py"])
+@pytest.mark.parametrize("name", [
+    "methods/dpo.py", "engine/shapes.py", "engine/logps.py", "engine/attention.py", "engine/layout.py",
+    "engine/machine.py", "engine/train.py",
+])  # fmt: skip
 def test_a_changed_line_of_code_that_the_run_reaches_discards_it(monkeypatch, tmp_path, rows, steps, edit, name):
     interrupted(monkeypatch, tmp_path / "run", rows)
     steps.clear()

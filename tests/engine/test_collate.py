@@ -273,6 +273,20 @@ def test_a_batch_holds_examples_of_like_length():
     assert widths != sorted(widths) and widths != sorted(widths, reverse=True)
 
 
+@pytest.mark.parametrize("batch_size, together", [(6, 1), (12, 2), (4, 2), (1, 1)])
+def test_pairs_of_one_prompt_come_in_one_batch(batch_size, together):
+    """Six pairs of each of 40 prompts, mixed up: a batch has as few prompts as it can have."""
+    ids = np.random.default_rng(0).permutation(240)
+    rows = [Example(f"e{i}", (i % 40 + 4,) * (i % 40 % 7 + 1), ((5,), tuple([i // 40 + 5] * (i % 6 + 1)))) for i in ids]
+    plan = make_plan(rows, batch_size=batch_size, epochs=2, seed=0, pad_id=0)
+    half = len(plan.batches) // 2
+    for batches in (plan.batches[:half], plan.batches[half:]):
+        assert sorted(i for batch in batches for i in batch) == list(range(240))
+        prompts = [len({rows[i].prompt for i in batch}) for batch in batches]
+        assert max(prompts) <= together + 1 and np.mean(prompts) < together + 0.2
+    assert plan.batches[:half] != plan.batches[half:]
+
+
 def test_nothing_to_train_on_is_an_error():
     with pytest.raises(ValueError, match="every record was dropped or the data are empty"):
         make_plan([], batch_size=2, epochs=1, seed=0, pad_id=0)
@@ -318,19 +332,23 @@ def test_a_batch_of_one_small_example_in_full():
     batch = collate([Example("a", (5, 6), ((7, 8, 2), (9,)), {"offset": 0.5})], pad_id=0)
     assert batch["input_ids"].tolist() == [[5, 6, 7, 8]]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 3]]
-    assert batch["rows"].tolist() == [1, 2, 3, 1] and batch["targets"].tolist() == [7, 8, 2, 9]
-    assert batch["branch"].tolist() == [0, 0, 0, 1] and batch["shape"] == (1, 2)
+    assert batch["rows"].tolist() == [1, 2, 3] and batch["targets"].tolist() == [7, 8, 2, 9]
+    assert batch["at"].tolist() == [0, 1, 2, 0]  # both first tokens are predicted at one place
+    assert batch["branch"].tolist() == [0, 0, 0, 1] and batch["answer"].tolist() == [[0, 1]]
     assert batch["lengths"].tolist() == [[3.0, 1.0]] and batch["offset"].tolist() == [0.5]
     assert batch["sequences"]["input_ids"].tolist() == [[5, 6, 7, 8], [5, 6, 0, 0]]
     assert batch["sequences"]["rows"].tolist() == [1, 2, 3, 5]
 
 
-def test_a_token_sees_its_prompt_and_the_past_of_its_own_branch():
+def test_a_batch_of_two_prompts_is_one_row_without_padding():
+    """The prompts 5 6 and 5 first, then 7 8 and 9 of the first one's answers and 6 and 8 of the second one's."""
     batch = collate([Example("a", (5, 6), ((7, 8, 2), (9, 10))), Example("b", (5,), ((6, 7), (8, 9)))], pad_id=0)
-    seen = batch["attention_mask"][0, 0].int().tolist()
-    assert seen == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 0, 0, 1]]
-    assert batch["position_ids"][0].tolist() == [0, 1, 2, 3, 2]
-    assert batch["attention_mask"].diagonal(dim1=2, dim2=3).all()  # a padded row sees itself: its softmax is a number
+    assert batch["input_ids"].tolist() == [[5, 6, 5, 7, 8, 9, 6, 8]]
+    assert batch["position_ids"].tolist() == [[0, 1, 0, 2, 3, 2, 1, 1]]
+    assert batch["layout"].size == 3 and batch["layout"].owner.tolist() == [0, 0, 1, 1]
+    assert batch["rows"].tolist() == [1, 2, 3, 4, 5, 6, 7] and batch["at"].tolist() == [0, 2, 3, 0, 4, 1, 5, 1, 6]
+    assert batch["answer"].tolist() == [[0, 1], [2, 3]] and batch["ids"] == ["a", "b"]
+    assert batch["sequences"]["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 0, 0]]
 
 
 def test_eos_is_learnt_even_where_the_pad_token_is_eos(tiny_llama):

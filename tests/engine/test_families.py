@@ -159,7 +159,7 @@ def test_samples_have_the_models_own_log_probabilities(draw, model, tokenizer):
 def test_the_frozen_layers_output_is_used_only_where_it_gives_the_whole_models_numbers(draw, model):
     rows = draw(5, 2, prompt=(4, 14), completion=(2, 9))
     policy = models.train_top(model, layers=1)
-    depth = reference.usable_depth(policy, rows, 0)
+    depth = reference.usable_depth(policy, rows)
     answers = reference.frozen(policy, rows, depth, pad_id=0, cache=None)
     equal(torch.from_numpy(answers.logps), score_one_by_one(model, rows))
     assert frozen_depth(policy) == len(decoder.find_layers(model)[1]) - 1 and depth in (0, frozen_depth(policy))
@@ -254,10 +254,32 @@ def test_llamas_adapter_has_the_modules_the_order_and_the_bytes_of_the_explicit_
     assert json.loads((tmp_path / "ours/adapter_config.json").read_text())["target_modules"] == sorted(NAMES)
 
 
-@pytest.mark.parametrize("name", ["Llama", "Qwen 2", "Pythia", "GPT-2", "Phi 3", "OLMo", "StarCoder 2", "Gemma"])
-def test_families_that_take_a_mask_of_any_form_read_each_prompt_once(draw, name):
-    model = models.train_top(build(*FAMILIES[name]), layers=1)
-    assert choose_path(model, 40) is branch_logps and reference.usable_depth(model, draw(2, 2), 0) == 2
+FAST = [
+    "Llama", "Qwen 2", "Qwen 3", "Gemma", "Pythia", "GPT-2", "Phi 3", "OLMo", "OLMo 2", "OPT", "StableLM",
+    "StarCoder 2", "StarCoder", "Mixtral", "OLMoE",
+]  # fmt: skip
+PLAIN = [
+    "GPT-Neo", "Falcon", "Falcon with ALiBi", "Falcon 40B", "BLOOM", "MPT",  # attention in their own code
+    "Mistral with a window", "Gemma 3", "Gemma 3 with eyes", "Gemma 2",  # windows, and a cap
+    "GPT-J", "Phi", "Granite", "LFM 2",  # a head with a bias, scaled logits, convolutions
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_families_whose_attention_follows_a_layout_read_each_prompt_once(draw, name):
+    model = models.train_top(build(*(FAMILIES | NO_ADAPTER)[name]), layers=1)
+    assert choose_path(model, 40) is branch_logps and reference.usable_depth(model, draw(2, 2)) == 2
+
+
+def test_layers_that_a_family_projects_between_are_not_kept_though_it_reads_each_prompt_once(draw):
+    model = models.train_top(build(*FAMILIES["OPT 350M"]), layers=1)
+    assert choose_path(model, 40) is branch_logps and reference.usable_depth(model, draw(2, 2)) == 0
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_families_whose_code_does_more_than_a_layout_says_take_plain_rows(name):
+    assert {*FAST, *PLAIN, "OPT 350M"} == set(FAMILIES | NO_ADAPTER)
+    assert choose_path(build(*(FAMILIES | NO_ADAPTER)[name]), 40) is plain_logps
 
 
 # --- what a short comparison does not show ----------------------------------------------------------------------

@@ -1,14 +1,17 @@
 """The frozen reference: computed once, found again by content, and the same numbers as computed live."""
 
 import copy
+from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from prefcore.data.types import Example
 from prefcore.engine import models, reference
 from prefcore.engine.collate import add_mismatches, collate, make_plan
+from prefcore.engine.layout import count_tokens, join
 from prefcore.engine.logps import branch_logps, plain_logps
 
 
@@ -42,8 +45,8 @@ def adapted(policy, *, top_layers=1):
 @pytest.fixture
 def calls(monkeypatch):
     """How often the reference was computed, and not found."""
-    made, compute = [], reference.logps
-    monkeypatch.setattr(reference, "logps", lambda *a, **k: made.append(1) or compute(*a, **k))
+    made, order = [], reference.token_batches
+    monkeypatch.setattr(reference, "token_batches", lambda *a: made.append(1) or order(*a))
     return made
 
 
@@ -66,11 +69,50 @@ def test_the_reference_of_an_adapted_policy_is_the_policy_without_its_adapter(ex
     np.testing.assert_allclose(plan.ref_logps, before, rtol=1e-5, atol=1e-4)
 
 
-def test_mismatched_answers_get_their_own_numbers(examples, tiny_llama):
-    plan = add_mismatches(plan_of(examples(branches=1)))
-    plan = reference.attach(plan, tiny_llama, cache=None)
-    for step, found in zip(plan.mismatches, plan.ref_mismatch_logps, strict=True):
-        np.testing.assert_allclose(found, live(tiny_llama, step)[:, 0], rtol=1e-5, atol=1e-4)
+@pytest.mark.parametrize("n, batch_size", [(9, 4), (5, 1), (8, 3)])
+@pytest.mark.parametrize("adapter", [False, True], ids=["whole", "layers kept"])
+def test_mismatched_answers_get_their_own_numbers(examples, tiny_llama, n, batch_size, adapter):
+    """Each prompt is read once with its own answer and with all those that some step pairs it with."""
+    policy, rows = adapted(tiny_llama) if adapter else tiny_llama, examples(n, branches=1)
+    plan = add_mismatches(plan_of(rows, batch_size=batch_size))
+    plan = reference.attach(plan, policy, cache=None)
+    assert plan.depth == int(adapter) and [*map(len, plan.ref_mismatch_logps)] == [*map(len, plan.batches)]
+    with reference.without_adapter(policy):
+        np.testing.assert_allclose(plan.ref_logps, reference.score_all(policy, rows, pad_id=0), rtol=1e-5, atol=1e-4)
+        for step, found in zip(plan.mismatches, plan.ref_mismatch_logps, strict=True):
+            assert found.dtype == np.float32
+            np.testing.assert_allclose(found, live(policy, step)[:, 0], rtol=1e-5, atol=1e-4)
+            np.testing.assert_allclose(found, reference.score_all(policy, step, pad_id=0)[:, 0], rtol=1e-5, atol=1e-4)
+
+
+def pools(rng, prompts=7):
+    """Pairs of up to five answers of each prompt, in a mixed order; some prompts are shown with two pictures."""
+    rows = []
+    for i in range(prompts):
+        prompt = tuple(rng.integers(4, 97, size=rng.integers(2, 20)).tolist())
+        answers = [tuple(rng.integers(4, 97, size=rng.integers(1, 12)).tolist()) for _ in range(rng.integers(2, 6))]
+        shown = ("", "a picture") if i % 3 == 0 else ("",)
+        rows += [Example(f"{i}", prompt, pair, shown=name) for pair in combinations(answers, 2) for name in shown]
+    return [rows[i] for i in rng.permutation(len(rows))]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("tokens", [1, 20, 60, 200, 10**6])
+def test_a_batch_holds_at_most_so_many_tokens_and_a_prompts_examples_together(tokens, seed):
+    rows = pools(np.random.default_rng(seed))
+    batches = reference.token_batches(rows, tokens)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(rows)))
+    homes = {}
+    for number, batch in enumerate(batches):
+        assert count_tokens([rows[i] for i in batch]) <= tokens or len({rows[i].completions for i in batch}) == 1
+        for i in batch:
+            homes.setdefault((rows[i].prompt, rows[i].shown), set()).add(number)
+    for (prompt, shown), found in homes.items():
+        whole = count_tokens([row for row in rows if (row.prompt, row.shown) == (prompt, shown)])
+        assert len(found) == 1 or whole > tokens
+    read = sum(count_tokens([rows[i] for i in batch]) for batch in batches)
+    assert (read == count_tokens(rows)) == all(len(found) == 1 for found in homes.values())
+    assert len(batches) > 1 or tokens >= count_tokens(rows)
 
 
 @pytest.mark.parametrize("tokens", [1, 40, 10**6])
@@ -96,7 +138,7 @@ def test_a_second_call_reads_what_the_first_wrote(examples, tiny_llama, tmp_path
     np.testing.assert_array_equal(read.ref_logps, first.ref_logps + 1)
 
 
-@pytest.mark.parametrize("change", ["weights", "dtype", "prompt", "completion"])
+@pytest.mark.parametrize("change", ["weights", "dtype", "prompt", "completion", "picture"])
 def test_whatever_the_numbers_depend_on_names_another_entry(examples, tiny_llama, tmp_path, calls, change):
     rows = examples()
     reference.attach(plan_of(rows), tiny_llama, cache=tmp_path)
@@ -106,10 +148,17 @@ def test_whatever_the_numbers_depend_on_names_another_entry(examples, tiny_llama
         tiny_llama.to(torch.bfloat16)
     elif change == "prompt":  # as another length limit or tokenizer would
         rows[3] = rows[3]._replace(prompt=rows[3].prompt[1:])
+    elif change == "picture":
+        rows[3] = rows[3]._replace(shown="a picture")
     else:
         rows[3] = rows[3]._replace(completions=(rows[3].completions[0][:-1] + (5,), rows[3].completions[1]))
     reference.attach(plan_of(rows), tiny_llama, cache=tmp_path)
     assert len(calls) == 2 and len(list(tmp_path.iterdir())) == 2
+
+
+def test_numbers_of_another_precision_are_another_entry(examples, tiny_llama):
+    names = {reference.fingerprint(tiny_llama, examples(), *how) for how in ((), ("float32",), ("bfloat16",))}
+    assert len(names) == 2
 
 
 def test_an_interrupted_write_leaves_no_entry(examples, tiny_llama, tmp_path, monkeypatch):
@@ -152,21 +201,39 @@ def test_the_weight_hash_sees_two_matrices_that_change_places(tiny_llama):
 # --- frozen layers ----------------------------------------------------------------------------------------------
 
 
-def test_frozen_layers_are_kept_with_the_numbers_of_the_whole_model(examples, tiny_llama, tmp_path):
-    rows, expected = examples(), live(tiny_llama, examples())
-    policy = adapted(tiny_llama)
+@pytest.mark.parametrize("branches", [1, 2])
+def test_frozen_layers_are_kept_with_the_numbers_of_the_whole_model(examples, tiny_llama, tmp_path, branches):
+    rows, expected = examples(branches=branches), live(tiny_llama, examples(branches=branches))
+    policy, plan = adapted(tiny_llama), plan_of(examples(branches=branches))
     for _ in range(2):  # computed, then read
-        plan = reference.attach(add_mismatches(plan_of(rows)), policy, cache=tmp_path)
-        assert plan.depth == 1 and [len(states) for states in plan.trunk] == [
-            len(e.prompt) + sum(len(c) - 1 for c in e.completions) for e in rows
+        found = reference.attach(add_mismatches(plan) if branches == 1 else plan, policy, cache=tmp_path)
+        assert found.depth == 1 and [list(map(len, states)) for states in found.trunk] == [
+            [len(e.prompt), *(len(c) - 1 for c in e.completions)] for e in rows
         ]
-        np.testing.assert_allclose(plan.ref_logps, expected, rtol=1e-5, atol=1e-4)
-    with torch.no_grad(), policy.disable_adapter():
-        batch = collate(rows[:3], pad_id=0)
-        states = torch.nn.utils.rnn.pad_sequence(plan.trunk[:3], batch_first=True)
-        found = branch_logps(policy, batch | {"trunk": states, "depth": plan.depth})
-    np.testing.assert_allclose(found.numpy(), expected[:3], rtol=1e-5, atol=1e-4)
-    assert [len(step) for step in plan.mismatch_trunk] == [len(batch) for batch in plan.batches]
+        np.testing.assert_allclose(found.ref_logps, expected, rtol=1e-5, atol=1e-4)
+        with torch.no_grad(), policy.disable_adapter():
+            for batch in ([0, 1, 2], [7], [8, 3, 3]):
+                some = [rows[i] for i in batch]
+                kept = {"trunk": join(some, [found.trunk[i] for i in batch]), "depth": found.depth}
+                logps = branch_logps(policy, collate(some, pad_id=0) | kept)
+                np.testing.assert_allclose(logps.numpy(), expected[batch], rtol=1e-5, atol=1e-4)
+            for step, states, logps in zip(
+                found.mismatches, found.mismatch_trunk, found.ref_mismatch_logps, strict=True
+            ):
+                kept = {"trunk": join(step, states), "depth": found.depth}
+                again = branch_logps(policy, collate(step, pad_id=0) | kept)[:, 0]
+                np.testing.assert_allclose(again.numpy(), logps, rtol=1e-5, atol=1e-4)
+        assert [len(step) for step in found.mismatch_trunk] == [len(b) for b in plan.batches if branches == 1]
+
+
+def test_kept_states_of_a_prompt_and_an_answer_lie_in_memory_once(tiny_llama, tmp_path):
+    """Computed batch by batch, and read from the cache."""
+    policy, rows = adapted(tiny_llama), pools(np.random.default_rng(0))
+    rows = [row._replace(shown="") for row in rows]
+    for _ in range(2):
+        states = reference.attach(plan_of(rows), policy, cache=tmp_path).trunk
+        memory = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for some in states for x in some}
+        assert sum(memory.values()) == count_tokens(rows) * policy.config.hidden_size * 4
 
 
 def test_frozen_layers_are_not_kept_where_they_take_too_much_memory(examples, tiny_llama, monkeypatch):

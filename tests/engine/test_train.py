@@ -1,6 +1,7 @@
 """One trainer for every method: what a step does, and what it refuses."""
 
 import copy
+from itertools import combinations
 from math import log
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, LlamaForCausalLM
 
-from prefcore.data.types import LossOutput
+from prefcore.data.types import Example, LossOutput
 from prefcore.engine import models, reference, train
 from prefcore.engine.collate import Plan, add_mismatches, make_plan, with_column
 from prefcore.methods import bco, dpo, kto
@@ -149,6 +150,93 @@ def test_a_batch_of_one_trains(examples, tmp_path):
     plan = planned(policy, examples(3, branches=1), batch_size=1)
     history = fit(policy, plan, shifted_loss, tmp_path, state={"shift": 0.0})
     assert len(history) == 3 and history["loss"].notna().all() and (history["state_shift"] == 0).all()
+
+
+def test_pairs_that_share_answers_take_the_step_of_pairs_apart(tmp_path):
+    """Six pairs of one prompt in a batch against the same pairs accumulated one by one, as TRL would read them."""
+    pool = ((5, 6, 2), (7, 8, 9, 2), (10,), (11, 12, 13, 14))
+    rows = [Example(f"e{i}", (20 + i // 6, 4, 5), pair) for i, pair in enumerate([*combinations(pool, 2)] * 2)]
+    found = []
+    for size, adapter in ((6, True), (1, True), (6, False), (1, False)):
+        policy, batches = make_policy(adapter=adapter), [list(range(k, k + size)) for k in range(0, 12, size)]
+        plan = reference.attach(Plan(rows, batches, pad_id=0), policy, cache=None)
+        how = {"accumulation": 6 // size, "warmup": 0.0, "schedule": "constant"}
+        history = fit(policy, plan, pair_loss, tmp_path / f"{size} {adapter}", **how)
+        found.append((history[["loss", "grad_norm"]].to_numpy(), trained(policy)))
+    for (one, weights), (two, others) in (found[:2], found[2:]):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
+        assert largest_gap(weights, others) < 1e-3
+
+
+def test_a_run_that_is_to_leave_no_checkpoint_leaves_none(examples, tmp_path):
+    one, two = make_policy(), make_policy()
+    history = fit(one, planned(one, examples()), pair_loss, tmp_path, save_every=None)
+    assert not list(tmp_path.rglob("*")) and fit(two, planned(two, examples()), pair_loss, tmp_path).equals(history)
+    assert largest_gap(trained(one), trained(two)) == 0
+
+
+# --- precision --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wide_policy():
+    """Makes a policy with large weights, so that rounding shows."""
+
+    def wide_policy(adapter):
+        policy = make_policy(adapter=False)
+        with torch.no_grad():
+            for parameter in policy.parameters():
+                parameter.mul_(6)
+        return models.add_lora(policy, rank=4, alpha=8.0, top_layers=1, seed=0) if adapter else policy
+
+    return wide_policy
+
+
+@pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="needs a processor with bfloat16 products")
+@pytest.mark.parametrize("adapter", [True, False], ids=["adapter", "all weights"])
+def test_in_bfloat16_policy_and_reference_agree_at_step_0_if_both_are(examples, tmp_path, wide_policy, adapter):
+    first = {}
+    for precision in ("bfloat16", "float32"):
+        policy = wide_policy(adapter)
+        plan = make_plan(examples(), batch_size=4, epochs=1, seed=0, pad_id=0)
+        plan = reference.attach(plan, policy, cache=None, precision=precision)
+        assert plan.ref_logps.dtype == np.float32 and plan.depth == 2 * adapter
+        first[precision] = fit(policy, plan, pair_loss, tmp_path / precision, precision="bfloat16")["loss"][0]
+    assert abs(first["bfloat16"] - log(2)) < 1e-3 < abs(first["float32"] - log(2))
+
+
+@pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="needs a processor with bfloat16 products")
+@pytest.mark.parametrize("adapter", [True, False], ids=["adapter", "all weights"])
+def test_a_training_in_bfloat16_is_near_the_float32_one_and_keeps_float32_weights(examples, tmp_path, adapter):
+    found, start = {}, trained(make_policy(adapter=adapter))
+    for precision in ("float32", "bfloat16"):
+        policy, dtypes = make_policy(adapter=adapter), set()
+        for parameter in policy.parameters():
+            if parameter.requires_grad:
+                parameter.register_hook(lambda gradient, dtypes=dtypes: dtypes.add(gradient.dtype))
+        plan = make_plan(examples(), batch_size=4, epochs=3, seed=0, pad_id=0)
+        plan = reference.attach(plan, policy, cache=None, precision=precision)
+        history = fit(policy, plan, pair_loss, tmp_path / precision, precision=precision, learning_rate=3e-3)
+        assert dtypes == {torch.float32} == {parameter.dtype for parameter in policy.parameters()}
+        found[precision] = history, trained(policy)
+    (exact, weights), (rounded, others) = found.values()
+    gap = np.abs(exact["loss"] - rounded["loss"]).max()
+    assert 0 < gap < 0.02 < np.ptp(exact["loss"])
+    moved, apart = (torch.cat([(one[n] - two[n]).flatten() for n in one]).norm()
+                    for one, two in ((weights, start), (weights, others)))  # fmt: skip
+    assert apart < 0.2 * moved
+
+
+def test_a_precision_that_is_not_there_is_refused_before_anything_is_trained(examples, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    policy = make_policy()
+    plan = planned(policy, examples())
+    for precision, said in (("bfloat16", "no bfloat16 products"), ("half", "precision is 'half': choose one of")):
+        with pytest.raises(ValueError, match=said):
+            fit(policy, plan, pair_loss, tmp_path, precision=precision)
+        with pytest.raises(ValueError, match=said):
+            reference.attach(plan, policy, cache=None, precision=precision)
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------

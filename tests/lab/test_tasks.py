@@ -8,7 +8,7 @@ import pytest
 
 from prefcore.data import ratings, views
 from prefcore.data.types import freeze
-from prefcore.lab import comparison, notebooks, tasks, training
+from prefcore.lab import comparison, parameters, tasks, training
 from prefcore.methods import dpo, ulma
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 @pytest.fixture
 def p(toy_world):
-    return freeze(notebooks.merge_parameters(toy_world, "dpo"))
+    return freeze(parameters.merge(toy_world, "dpo"))
 
 
 def pair_loss(logps, ref_logps, batch, state, *, beta):

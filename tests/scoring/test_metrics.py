@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import rankdata
 
 from prefcore.scoring import metrics
 from prefcore.scoring.metrics import Interval
@@ -61,6 +62,12 @@ def test_pearson_equals_the_sum_of_products():
 def test_pearson_of_a_constant_is_undefined():
     with pytest.raises(metrics.Undefined, match="constant"):
         metrics.pearson([1, 2, 3], [5, 5, 5])
+
+
+def test_ranks_are_those_of_scipy():
+    rng = np.random.default_rng(0)
+    for values in (rng.normal(size=50), rng.integers(6, size=50), [2.0], []):
+        assert metrics.ranks(values).tolist() == rankdata(values).tolist()
 
 
 def test_spearman_sees_only_the_order_and_shares_ranks():

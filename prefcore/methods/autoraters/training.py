@@ -51,7 +51,7 @@ def train_arm(p: Parameters, recipe: Recipe, *, arm: str, seed: int) -> tuple:
 
         history = train.fit(
             policy, collate.make_plan(examples, **how), loss, {"objective": recipe.objective, **recipe.settings},
-            learning_rate=p.learning_rate, seed=seed, label=arm, state=recipe.state,
+            learning_rate=p.learning_rate, seed=seed, label=arm, state=recipe.state, precision=p.precision,
             checkpoints=Path(".checkpoints") / p.profile / "autoraters" / f"{arm}-{seed}",
         )  # fmt: skip
     return tokenizer, policy, history.assign(arm=arm, seed=seed)

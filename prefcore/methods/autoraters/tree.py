@@ -51,10 +51,11 @@ class AnswerTree:
 
     def read(self, logps: Tensor, batch: Mapping) -> Tensor:
         """Log-probabilities [B, 99] (nats) of the answers .01 to .99, after the pass that gave `logps` [B, 11]."""
-        size, states = len(logps), self.states.flatten(0, 1)
-        plain = len(self.states) == len(batch["sequences"]["input_ids"])
-        rows = (batch["sequences"]["rows"] if plain else batch["rows"]).view(size, -1)
-        places = torch.cat([rows[:, :1], rows[:, 2::2]], 1)  # prompt's end; after it each branch has two rows
+        states = self.states.flatten(0, 1)
+        together = self.states.shape[:2] == batch["input_ids"].shape
+        rows = batch["rows"][batch["at"]] if together else batch["sequences"]["rows"]  # what predicts each target
+        starts = torch.searchsorted(batch["branch"], batch["answer"])  # [B, 11], each answer's first target
+        places = torch.cat([rows[starts[:, :1]], rows[starts[:, 1:] + 1]], 1)  # the prompt's end, then each first digit
         weight = unwrap(self.policy).get_output_embeddings().weight[self.digits.to(states.device)]
         logits = (states[places] @ weight.T).float()
         first = logits[:, 0] - (logits[:, 0, :1] - logps[:, :1])

@@ -1,18 +1,14 @@
-"""Several continuations of each prompt, the prompt read once; greedy ones too, and how sure each token was.
-
-sample.py draws one continuation a prompt; here a prompt's keys and values are shared by its continuations.
-"""
+"""Several continuations of each prompt from the likeliest tokens; greedy ones too, and how sure each token was."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from transformers import DynamicCache
+from torch import Tensor
 
-from prefcore.engine.collate import pad_left
-from prefcore.engine.progress import track
-from prefcore.engine.sample import cut
+from prefcore.engine.sample import Written, write
 
 
 class Continuation(NamedTuple):
@@ -31,7 +27,6 @@ def greedy(policy, tokenizer, prompts: Sequence, *, max_new_tokens: int, rows: i
     return [one for one, in found]
 
 
-@torch.no_grad()
 def draw(
     policy,
     tokenizer,
@@ -46,56 +41,28 @@ def draw(
 ) -> list[list[Continuation]]:
     """`each` continuations of every prompt from the top_k likeliest tokens at a temperature (nats are divided by it).
 
-    One uniform number for each row and step, drawn beforehand, so that the batches do not matter. `logps` are under the
-    policy itself, whatever temperature and top_k.
+    One uniform number for each row and step, drawn beforehand, so that the batches of at most `rows` do not matter.
+    `logps` are under the policy itself, whatever temperature and top_k.
     """
     if temperature <= 0 or top_k < 1 or each < 1:
         raise ValueError(f"temperature {temperature}, top_k {top_k} and each {each} must be above 0")
-    uniforms = np.random.default_rng(seed).random((len(prompts), each, max_new_tokens))
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
-    step, out = max(1, rows // each), {}
-    for start in track(range(0, len(order), step), "writing"):
-        chosen = order[start : start + step]
-        drawn = _draw_batch(policy, tokenizer, [prompts[i] for i in chosen], torch.from_numpy(uniforms[chosen]),
-                            temperature, top_k)  # fmt: skip
-        out.update(zip(chosen, drawn, strict=True))
-    return [out[i] for i in range(len(prompts))]
+    asked = [prompt for prompt in prompts for _ in range(each)]
+    uniforms = np.random.default_rng(seed).random((len(asked), max_new_tokens))
+    choose = partial(draw_likely, temperature=temperature, top_k=top_k)
+    found = [_read(one, tokenizer) for one in write(policy, tokenizer, asked, uniforms, choose, rows)]
+    return [found[i : i + each] for i in range(0, len(found), each)]
 
 
-def _draw_batch(policy, tokenizer, prompts, uniforms, temperature, top_k) -> list[list[Continuation]]:
-    device, eos = next(policy.parameters()).device, tokenizer.eos_token_id
-    count, each, steps = uniforms.shape
-    uniforms = uniforms.reshape(count * each, steps).to(device, torch.float32)
-    ids, seen = (part.to(device) for part in pad_left(prompts, tokenizer.pad_token_id))
-    cache = DynamicCache(config=policy.config)
-    positions = (seen.cumsum(1) - 1).clamp(min=0)
-    how = {"cache": cache, "use_cache": True, "logits_to_keep": 1}
-    logits = policy(input_ids=ids, attention_mask=seen, position_ids=positions, **how).logits[:, -1]
-    cache.batch_repeat_interleave(each)
-    logits, seen = logits.repeat_interleave(each, 0), seen.repeat_interleave(each, 0)
-    tokens = torch.full((count * each, steps), -1, device=device)
-    scores = torch.zeros(count * each, steps, device=device)
-    alive = torch.ones(count * each, dtype=torch.bool, device=device)
-    for step in range(steps):
-        logps = logits.float().log_softmax(1)
-        best, places = logps.topk(min(top_k, logps.shape[1]), dim=1)
-        cumulative = (best / temperature).softmax(1).cumsum(1)
-        picked = torch.searchsorted(cumulative, uniforms[:, step, None] * cumulative[:, -1:])
-        picked = picked.clamp(max=best.shape[1] - 1)
-        token = places.gather(1, picked).squeeze(1)
-        tokens[:, step] = torch.where(alive, token, -1)
-        scores[:, step] = best.gather(1, picked).squeeze(1)
-        alive = alive & (token != eos)
-        if not alive.any() or step + 1 == steps:
-            break
-        seen = torch.cat([seen, torch.ones_like(seen[:, :1])], 1)
-        now = seen.sum(1, keepdim=True) - 1
-        logits = policy(input_ids=token[:, None], attention_mask=seen, position_ids=now, **how).logits[:, -1]
-    flat = [_read(row, score, tokenizer) for row, score in zip(tokens.tolist(), scores.tolist(), strict=True)]
-    return [flat[i : i + each] for i in range(0, len(flat), each)]
+def draw_likely(logits: Tensor, uniforms: Tensor, *, temperature: float, top_k: int) -> tuple[Tensor, Tensor]:
+    """One of the top_k likeliest tokens for each row of logits [B, V] by its uniform number [B], and its logp [B]."""
+    logits = logits.float()
+    best, places = logits.topk(min(top_k, logits.shape[1]), dim=1)
+    cumulative = (best / temperature).softmax(1).cumsum(1)
+    picked = torch.searchsorted(cumulative, uniforms[:, None] * cumulative[:, -1:]).clamp(max=best.shape[1] - 1)
+    logps = best.gather(1, picked) - logits.logsumexp(1, keepdim=True)
+    return places.gather(1, picked).squeeze(1), logps.squeeze(1)
 
 
-def _read(row: list[int], scores: list[float], tokenizer) -> Continuation:
-    drawn, ended = cut(row, tokenizer.eos_token_id)
-    texts = tuple(tokenizer.decode([token]) for token in drawn)
-    return Continuation(tokenizer.decode(drawn), ended, texts, tuple(scores[: len(drawn)]))
+def _read(one: Written, tokenizer) -> Continuation:
+    texts = tuple(tokenizer.decode([token]) for token in one.ids)
+    return Continuation(tokenizer.decode(one.ids), one.finished, texts, one.logps[: len(one.ids)])

@@ -18,9 +18,10 @@ def fresh_policy(p: Parameters, seed: int):
 
 
 def replan(attached: Plan, examples: Sequence[Example], p: Parameters, seed: int) -> Plan:
-    """An attached plan with the same prompts and answers, other directions of the pairs and another order."""
+    """An attached plan with the same prompts, pictures and answers, other directions of the pairs and another order."""
     how = {"batch_size": p.batch_size, "epochs": p.epochs, "pad_id": attached.pad_id}
-    return attached._replace(examples=list(examples), batches=make_plan(examples, seed=seed, **how).batches)
+    examples = [new._replace(shown=old.shown) for new, old in zip(examples, attached.examples, strict=True)]
+    return attached._replace(examples=examples, batches=make_plan(examples, seed=seed, **how).batches)
 
 
 def fit_arm(
@@ -36,7 +37,8 @@ def fit_arm(
     policy = fresh_policy(p, seed)
     history = train.fit(
         policy, plan, loss, settings, learning_rate=learning_rate, seed=seed, state=dict.fromkeys(state, 0.0),
-        label=f"{arm}, seed {seed}", checkpoints=Path(".checkpoints") / p.profile / "napo" / f"{arm}-{seed}",
+        precision=p.precision, label=f"{arm}, seed {seed}",
+        checkpoints=Path(".checkpoints") / p.profile / "napo" / f"{arm}-{seed}",
     )  # fmt: skip
     history.insert(0, "arm", arm)
     history.insert(1, "seed", seed)

@@ -20,10 +20,11 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from prefcore.data.types import Example
 from prefcore.engine import models, progress
-from prefcore.engine.collate import Plan, collate, encode_text, longest, make_plan, pad_left, size
+from prefcore.engine.collate import Plan, collate, encode_text, longest, make_plan, pad_left
 from prefcore.engine.decoder import find_layers, find_linear_maps
 from prefcore.engine.descent import descend
-from prefcore.engine.logps import branch_logps, choose_path, frozen_depth, to_device, unwrap
+from prefcore.engine.layout import part
+from prefcore.engine.logps import branch_logps, choose_path, frozen_depth, run_trunk, to_device, unwrap
 from prefcore.engine.reference import TOKENS, token_batches, without_adapter
 
 MARK = "\u2402question\u2403"
@@ -132,28 +133,27 @@ def make_example(id: str, prompt: Prompt, completions: Sequence[str], tokenizer,
 # --- scoring and training under the shared engine -------------------------------------------------------------------
 
 
-def embed(policy, input_ids: Tensor, images: Sequence[Mapping[str, Tensor]], ids: Sequence[str] = ()) -> Tensor:
-    """Embeddings [B, T, H] of token ids [B, T], the pictures' in place of their placeholders; {} has no picture.
+def embed(policy, examples: Sequence[Example], images: Sequence[Mapping[str, Tensor]], input_ids: Tensor) -> Tensor:
+    """Embeddings [1, N, H] of a batch's token ids [1, N], the pictures' in place of their placeholders, in their order.
 
-    ValueError with the row (its id, if `ids` are given) whose placeholders and picture do not fit.
+    An image for each example, {} where there is none. ValueError with the example whose placeholders do not fit it.
     """
     model = unwrap(policy)
     states, token = model.get_input_embeddings()(input_ids), model.config.image_token_id
-    places = input_ids == token
     shown = [i for i, image in enumerate(images) if image]
     features: list[Tensor] = []
     if shown:
         stacked = {k: torch.cat([images[i][k] for i in shown]).to(states.device) for k in images[shown[0]]}
         features = [f.flatten(0, -2) for f in model.get_image_features(**stacked, return_dict=True).pooler_output]
     lengths = dict(zip(shown, map(len, features), strict=True))
-    for row, count in enumerate(places.sum(1).tolist()):
-        if count != lengths.get(row, 0):
-            name = ids[row] if len(ids) else row
+    for row, example in enumerate(examples):
+        if (count := example.prompt.count(token)) != lengths.get(row, 0):
             raise ValueError(
-                f"row {name}: {count} picture tokens (id {token}) in the prompt, but its picture has "
+                f"row {example.id}: {count} picture tokens (id {token}) in the prompt, but its picture has "
                 f"{lengths.get(row, 0)}: build prompts with make_prompts"
             )
-    return states.masked_scatter(places[..., None], torch.cat(features).to(states.dtype)) if features else states
+    places = (input_ids == token)[..., None]
+    return states.masked_scatter(places, torch.cat(features).to(states.dtype)) if features else states
 
 
 def logps(policy, examples: Sequence[Example], images: Sequence[Mapping], *, pad_id: int) -> Tensor:
@@ -163,33 +163,38 @@ def logps(policy, examples: Sequence[Example], images: Sequence[Mapping], *, pad
 
 
 def _embedded(policy, examples, images, pad_id: int) -> tuple[dict, Tensor]:
+    examples = tell_apart(examples)
     batch = to_device(collate(examples, pad_id=pad_id), next(policy.parameters()).device)
-    return batch, embed(policy, batch["input_ids"], images, batch["ids"])
+    return batch, embed(policy, examples, images, batch["input_ids"])
 
 
-def attach(plan: Plan, policy, images: Sequence[Mapping]) -> Plan:
+def tell_apart(examples: Sequence[Example]) -> list[Example]:
+    """The examples, each with a picture of its own: equal tokens do not make their prompts equal."""
+    return [example._replace(shown=f"picture {i}") for i, example in enumerate(examples)]
+
+
+def attach(plan: Plan, policy, images: Sequence[Mapping], precision: str = "float32") -> Plan:
     """The plan with the reference's log-probabilities and the frozen layers' output of every example, as
     reference.attach does for texts. images: one for each of plan.examples. The reference is the policy, adapter off.
     """
     depth = frozen_depth(policy)
-    decoder = unwrap(policy).get_decoder()
     if depth == 0 or choose_path(policy, longest(plan.examples)) is not branch_logps:
         raise ValueError(
             "this model cannot be trained on pictures here: its lowest language layer must be frozen and its attention "
-            "must take a mask of prompts with branches"
+            "must follow a layout of prompts with branches"
         )
-    answers = np.empty((len(plan.examples), len(plan.examples[0].completions)), dtype=np.float32)
-    trunk: list = [None] * len(plan.examples)
+    examples = tell_apart(plan.examples)
+    answers = np.empty((len(examples), len(examples[0].completions)), dtype=np.float32)
+    trunk: list = [None] * len(examples)
     with torch.no_grad(), without_adapter(policy):
-        for rows in progress.track(token_batches(plan.examples, TOKENS), "reference, with pictures"):
-            batch, states = _embedded(policy, [plan.examples[i] for i in rows], [images[i] for i in rows], plan.pad_id)
-            how = {name: batch[name] for name in ("attention_mask", "position_ids")}
-            every = decoder(inputs_embeds=states, use_cache=False, output_hidden_states=True, **how).hidden_states
-            lower = every[depth]
-            answers[rows] = branch_logps(policy, batch | {"trunk": lower, "depth": depth}).cpu().numpy()
-            for i, kept in zip(rows, lower.cpu(), strict=True):
-                trunk[i] = kept[: size(plan.examples[i])].clone()
-    return plan._replace(depth=depth, ref_logps=answers, trunk=trunk)
+        for rows in progress.track(token_batches(examples, TOKENS), "reference, with pictures"):
+            chosen = [examples[i] for i in rows]
+            batch, states = _embedded(policy, chosen, [images[i] for i in rows], plan.pad_id)
+            lower = run_trunk(policy, batch | {"trunk": states}, depth, precision)
+            answers[rows] = branch_logps(policy, batch | {"trunk": lower, "depth": depth}, precision).cpu().numpy()
+            for i, kept in zip(rows, part(lower.cpu(), tell_apart(chosen)), strict=True):
+                trunk[i] = kept
+    return plan._replace(examples=examples, depth=depth, ref_logps=answers, trunk=trunk)
 
 
 def fine_tune(
@@ -202,8 +207,8 @@ def fine_tune(
     """
     decoder = model.get_decoder()
     model.requires_grad_(False)
-    for part in (decoder.layers, decoder.norm, model.model.multi_modal_projector):
-        part.requires_grad_(True)
+    for trained in (decoder.layers, decoder.norm, model.model.multi_modal_projector):
+        trained.requires_grad_(True)
     trained = [p for p in model.parameters() if p.requires_grad]
     plan = make_plan(examples, batch_size=batch_size, epochs=epochs, seed=seed, pad_id=pad_id)
 

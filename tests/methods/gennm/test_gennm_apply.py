@@ -301,23 +301,6 @@ def test_variables_that_are_called_alike_stay_apart_in_the_code():
         "a0": "size", "v0": "size_2", "f0": "size_3", "v1": "size_2_2"}  # fmt: skip
 
 
-def test_what_the_notebook_saves_is_what_run_reads(here, capsys):
-    """The whole way in the toy world: train, save, name a file's functions within the limits of that training."""
-    params = yaml.safe_load(Path("params.yaml").read_text())
-    made = smoke.make_functions()
-    files.write_lines(made, Path("build/smoke/functions.jsonl"))
-    steps = dict.fromkeys(("found", "of_the_size", "decompiled", "with_truth", "with_names"), len(made))
-    files.write_metrics({"steps": steps, **programs.by_project(made)}, "smoke", "programs")
-    smoke.run_notebook("gennm", params, Path.cwd())
-    folder = "runs/smoke/gennm/model"
-    values = parameters.choose("notebooks/gennm.ipynb", params)
-    assert limits.load(folder)._asdict() == {name: values[name] for name in limits.Limits._fields}
-    assert json.loads(Path(folder, "limits.json").read_text())["trained"]["functions"] == 8
-    assert main(["run", "gennm", "--data", functions_file(*toy_rows()), "--set", f"model={folder}"]) == 0
-    own = f"max_code {values['max_code']}, max_prompt {values['max_prompt']}, "
-    assert f"limits of {folder}: {own}" in capsys.readouterr().out
-
-
 def test_the_chapter_says_that_no_rate_was_tried_as_long_as_no_profile_tries_any():
     params = yaml.safe_load((smoke.ROOT / "params.yaml").read_text())
     text = (smoke.ROOT / "notebooks" / "gennm.ipynb").read_text()

@@ -135,7 +135,7 @@ def test_all_voters_are_asked_that_there_are(toy_weights, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     p = freeze({"people": 4, "seed": 0, "profile": "t", "taught_pairs": 2, "asked_pairs": 1, "voter": "",
                 "policy": str(toy_weights / "policy"), "question": QUESTION, "device": "cpu", "threads": 1,
-                "dtype": "float32"})  # fmt: skip
+                "dtype": "float32", "precision": "float32"})  # fmt: skip
     pairs = [pair(0), pair(1)]
     found = simulated_votes.simulate(pairs, p)
     counts = {voter: [len(votes) for votes in cast] for voter, cast in found.items()}

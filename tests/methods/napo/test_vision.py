@@ -190,7 +190,7 @@ def test_the_attached_plan_holds_the_reference_and_the_frozen_layers_output(llav
     made, images = examples_of(processor)
     expected = torch.stack([plain(model, e, image) for e, image in zip(made, images, strict=True)])
     policy, plan, _ = attached(processor, model)
-    assert plan.depth == 1 and [len(t) for t in plan.trunk] == [collate.size(e) for e in made]
+    assert plan.depth == 1 and [sum(map(len, t)) for t in plan.trunk] == [collate.size(e) for e in made]
     assert torch.allclose(torch.from_numpy(plan.ref_logps), expected, atol=1e-3)
 
 

@@ -1,0 +1,47 @@
+"""`run METHOD --data FILE`: the chapters' own notebooks, from a user's rows to the metrics file."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from prefcore.__main__ import main
+from prefcore.lab import runs
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+
+
+def write_own(path: Path) -> None:
+    """Thirty made-up pairs, chat messages among their prompts."""
+    rows = []
+    for i in range(30):
+        prompt = [{"role": "user", "content": f"Say {i}"}] if i % 3 == 0 else f"Say {i}:"
+        answers = {"chosen": f" good {i}", "rejected": f" bad {i}"}
+        if isinstance(prompt, list):
+            answers = {k: [{"role": "assistant", "content": v}] for k, v in answers.items()}
+        rows.append({"prompt": prompt, **answers})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_the_same_notebook_runs_on_a_users_own_pairs(toy_world, method, capsys):
+    write_own(Path("own.jsonl"))
+    arguments = ["run", method, "--data", "own.jsonl", "--set", "epochs=2", "seeds=1"]
+    assert main(arguments) == 0, capsys.readouterr().err
+    assert f"metrics/own/{method}.json" in capsys.readouterr().out
+    metrics = json.loads(Path(f"metrics/own/{method}.json").read_text())
+    arm = metrics["arms"][method]
+    assert 0 <= arm["accuracy"] <= 1 and "gold" not in arm and {"margin", "kl", "length"} <= set(arm)
+    assert Path(f"runs/own/{method}/notebook.html").exists() and not Path(f"metrics/smoke/{method}.json").exists()
+
+
+def test_the_notebook_on_pictures_runs_on_a_users_own_rows(toy_world):
+    rows = []
+    for i in range(20):
+        Image.new("RGB", (64, 64), (12 * i, 0, 99)).save(f"{i}.png")
+        rows.append({"image": f"{i}.png", "question": "what color?", "chosen": f"It is {i}.", "rejected": "It is not."})
+    Path("own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["run", "napo", "--data", "own.jsonl", "--set", "vision_policy=build/smoke/biased", "pairs=8"]) == 0
+    arms = runs.read_metrics("own", ["napo"])["napo"]["arms"]
+    assert {"base", "dpo", "napo"} <= set(arms) and set(arms["base"]) == set(arms["napo"]) >= {"right"}
