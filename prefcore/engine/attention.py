@@ -14,6 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from prefcore.engine.layout import Layout, Spans, fold, unfold
+from prefcore.engine.machine import small_products
 
 NAME = "prefcore_layout"
 REFUSED = ("softcap", "s_aux", "position_bias")  # what some families add to plain attention
@@ -47,10 +48,11 @@ def attend(module, query, key, value, attention_mask, dropout=0.0, scaling=None,
         raise ValueError(f"this attention cannot be split along a layout ({', '.join(extra) or 'another shape'})")
     if scaling is None:
         scaling = query.shape[-1] ** -0.5
-    rows = (x[0].transpose(0, 1).to(value.dtype).contiguous() for x in (query, key, value))  # rotated ones may be wider
     global _calls
     _calls += 1
-    split = SplitAttention.apply if query.device.type == "cpu" else split_plainly
+    # under autocast the rotated ones are float32 and the values are not: the wider is faster on a CPU
+    split, kind = (SplitAttention.apply, query) if query.device.type == "cpu" else (split_plainly, value)
+    rows = (x[0].transpose(0, 1).to(kind.dtype).contiguous() for x in (query, key, value))
     return split(*rows, _current[-1], scaling)[None], None
 
 
@@ -110,7 +112,8 @@ def _parts(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> list[tu
 def _attend(query, asking: Spans, key, value, asked: Spans, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
     """(output [N, heads, D], logarithm of the normaliser [N, heads]) of one part."""
     operands = _heads(query, asking), _heads(key, asked), _heads(value, asked)
-    out, log = _flash(*operands, 0.0, causal, attn_mask=_hide(asked, causal, query.dtype), scale=scale)
+    with small_products():
+        out, log = _flash(*operands, 0.0, causal, attn_mask=_hide(asked, causal, query.dtype), scale=scale)
     return _rows(out, asking), _rows(log, asking)
 
 
@@ -120,10 +123,9 @@ def _backward(query, asking, key, value, asked, causal, upstream, out, log, scal
     norm = fold(log, asking)
     if asking.ended is not None:
         norm = norm.masked_fill(asking.ended[..., None], torch.inf)
-    slopes = _flash_backward(
-        _heads(upstream, asking), *operands, _heads(out, asking), norm.transpose(1, 2), 0.0, causal,
-        attn_mask=_hide(asked, causal, query.dtype), scale=scale,
-    )  # fmt: skip
+    given = _heads(upstream, asking), *operands, _heads(out, asking), norm.transpose(1, 2)
+    with small_products():
+        slopes = _flash_backward(*given, 0.0, causal, attn_mask=_hide(asked, causal, query.dtype), scale=scale)
     return tuple(_rows(slope, where) for slope, where in zip(slopes, (asking, asked, asked), strict=True))
 
 

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_linear_schedule_with_warmup
 
 from prefcore.engine import progress
+from prefcore.engine.machine import small_products
 
 
 def descend(
@@ -40,8 +41,9 @@ def descend(
         schedule = get_linear_schedule_with_warmup(optimiser, math.ceil(warmup * steps), steps)
     rows = []
     for step, batch in enumerate(progress.track(batches, label), 1):
-        mean, numbers = loss(batch)
-        mean.backward()
+        with small_products():
+            mean, numbers = loss(batch)
+            mean.backward()
         norm = clip_grad_norm_(trained, max_grad_norm)
         optimiser.step()
         schedule.step()

@@ -3,7 +3,8 @@
 Which it is depends on the processor and on exactness alone, never on a stopwatch: a run gives the same bytes again.
 """
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -25,6 +26,20 @@ def use_best_float32() -> bool:
     if error > EXACT:
         torch.set_float32_matmul_precision("highest")
     return torch.get_float32_matmul_precision() == "medium"
+
+
+@contextmanager
+def small_products() -> Iterator[None]:
+    """While it is open, float32 products go to PyTorch's default library, which is quick to begin one.
+
+    Fused attention makes two for each row, head and block; through oneDNN each costs many times its arithmetic.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def check_precision(precision: str, device: torch.device) -> None:

@@ -15,7 +15,7 @@ from prefcore.data.types import Example, Parameters
 from prefcore.engine.collate import collate
 from prefcore.engine.decoder import describe_settings, find_layers, find_linear_maps, find_tail, unwrap
 from prefcore.engine.logps import UNFIT, plain_logps, to_device
-from prefcore.engine.machine import use_best_float32
+from prefcore.engine.machine import small_products, use_best_float32
 from prefcore.engine.sample import sample
 
 logging.disable_progress_bar()  # weights load in a second; the bars would fill the terminal
@@ -187,7 +187,7 @@ def embed(texts: Sequence[str], encoder, tokenizer, *, batch_size: int = 64, max
         batch = tokenizer(
             [texts[i] for i in chosen], padding=True, truncation=True, max_length=max_tokens, return_tensors="pt"
         ).to(device)
-        with torch.no_grad():
+        with torch.no_grad(), small_products():
             hidden = encoder(**batch).last_hidden_state
         mask = batch["attention_mask"][..., None].to(hidden.dtype)
         out[chosen] = normalize((hidden * mask).sum(1) / mask.sum(1), dim=1).float().cpu().numpy()

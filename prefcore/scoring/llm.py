@@ -22,7 +22,7 @@ from prefcore.engine.reference import weight_hash
 from prefcore.engine.sample import sample
 
 KEY = "PREFCORE_API_KEY"  # environment variable; the key itself is never written, logged or part of a cache's name
-VERSION = "1"  # raise it when `local` or engine/sample.py gives other answers to the same requests
+VERSION = "2"  # raise it when `local` or engine/sample.py gives other answers to the same requests
 ANSWERS = Path("build/llm")
 GREEDY = 1e-4  # a temperature at which only the likeliest token is drawn
 RETRIED = (408, 409, 429, 500, 502, 503, 504)

@@ -24,7 +24,7 @@ def greedy(policy, tokenizer, prompts: Sequence, *, max_new_tokens: int, rows: i
     """The continuation of each prompt (token ids) by its likeliest tokens; at most `rows` prompts in one batch."""
     found = draw(policy, tokenizer, prompts, each=1, max_new_tokens=max_new_tokens, temperature=1.0, top_k=1, seed=0,
                  rows=rows)  # fmt: skip
-    return [one for one, in found]
+    return [one for (one,) in found]
 
 
 def draw(

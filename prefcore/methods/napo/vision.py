@@ -25,6 +25,7 @@ from prefcore.engine.decoder import find_layers, find_linear_maps
 from prefcore.engine.descent import descend
 from prefcore.engine.layout import part
 from prefcore.engine.logps import branch_logps, choose_path, frozen_depth, run_trunk, to_device, unwrap
+from prefcore.engine.machine import small_products
 from prefcore.engine.reference import TOKENS, token_batches, without_adapter
 
 MARK = "\u2402question\u2403"
@@ -242,9 +243,11 @@ def answer(policy, processor, prompts: Sequence[Prompt], *, max_new_tokens: int,
             ids, mask = pad_left([tokens for tokens, _ in block], tokenizer.pad_token_id)
             images = [unique[key].image for key in block]
             shown = {k: torch.cat([image[k] for image in images]).to(device) for k in images[0]}
-            out = model.generate(
-                input_ids=ids.to(device), attention_mask=mask.to(device), **shown, do_sample=False, use_cache=True,
-                max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-            )  # fmt: skip
+            with small_products():
+                out = model.generate(
+                    input_ids=ids.to(device), attention_mask=mask.to(device), **shown, do_sample=False, use_cache=True,
+                    max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id,
+                    eos_token_id=tokenizer.eos_token_id,
+                )  # fmt: skip
             answers |= zip(block, tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True), strict=True)
     return [answers[key].strip() for key in keys]

@@ -19,7 +19,8 @@ def texts():
 def p():
     return freeze({
         "question": "The more positive text is", "max_text": 24, "batch_size": 4, "profile": "smoke", "seed": 0,
-        "data": "own", "device": "cpu", "threads": 1, "dtype": "float32", "precision": "float32", "lora_rank": 4, "lora_alpha": 8.0,
+        "data": "own", "device": "cpu", "threads": 1, "dtype": "float32", "precision": "float32",
+        "lora_rank": 4, "lora_alpha": 8.0,
         "lora_layers": 2, "learning_rate": 0.02, "policy": "", "validation_pairs": 1, "test_pairs": 2,
     })  # fmt: skip
 

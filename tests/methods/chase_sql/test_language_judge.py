@@ -100,7 +100,8 @@ def test_it_learns_the_training_pairs_through_the_shared_trainer(executed, lette
 
 def test_an_adapter_of_any_policy_is_taught_the_same_way_twice(executed, toy_weights, tmp_path, monkeypatch):
     p = freeze(smoke.COMMON | {
-        "policy": str(toy_weights / "policy"), "dtype": "float32", "precision": "float32", "profile": "own", "lora_alpha": 4.0, "seed": 0,
+        "policy": str(toy_weights / "policy"), "dtype": "float32", "precision": "float32",
+        "profile": "own", "lora_alpha": 4.0, "seed": 0,
         "verdict_pairs": 6, "per_question": 2,
     })  # fmt: skip
     for name, size in (("SCHEMA_TOKENS", 40), ("SQL_TOKENS", 40), ("RESULT_TOKENS", 20)):

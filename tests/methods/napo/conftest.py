@@ -12,7 +12,9 @@ from prefcore.methods.napo import tower, vision
 from prefcore.methods.napo.world.pictures import Row
 
 P = freeze({
-    "profile": "toy", "data": "", "vision_policy": "", "device": "cpu", "threads": 1, "dtype": "float32", "precision": "float32", "seed": 0,
+    "profile": "toy", "data": "", "vision_policy": "", "device": "cpu", "threads": 1, "dtype": "float32",
+    "precision": "float32",
+    "seed": 0,
     "lora_rank": 2, "lora_alpha": 4.0, "lora_layers": 1, "batch_size": 2, "epochs": 2, "pairs": 4,
     "validation_questions": 1, "test_questions": 2, "text_pairs": 0, "text_held_out": 0, "text_arms": [],
     "text_noises": [], "text_seeds": 1,
