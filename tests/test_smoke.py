@@ -13,11 +13,13 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+import torch
 import yaml
 from transformers import AutoModelForSequenceClassification
 
 from prefcore import smoke
 from prefcore.__main__ import main
+from prefcore.engine import machine
 from prefcore.lab import parameters, verdicts
 from prefcore.methods.gennm import limits
 
@@ -266,3 +268,20 @@ def test_the_toy_parameters_are_those_of_the_quick_profile_with_other_values():
         assert toy.keys() == quick.keys()
         assert {k: type(v) for k, v in toy.items()} == {k: type(v) for k, v in quick.items()}
     assert small["smoke"]["shared"].keys() == params["quick"]["shared"].keys()
+
+
+@pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="this processor has no bfloat16 products")
+def test_training_in_bfloat16_moves_no_reported_number_by_more_than_its_own_interval(toy_world):
+    found = {}
+    for precision in machine.PRECISIONS:
+        toy_world["common"]["precision"] = precision
+        Path("params.yaml").write_text(yaml.safe_dump(toy_world, sort_keys=False))
+        smoke.run_notebook("dpo", Path())
+        losses = pd.read_csv("runs/smoke/dpo/history.csv")["loss"]
+        found[precision] = json.loads(Path("metrics/smoke/dpo.json").read_text()), losses
+    (exact, losses), (rounded, others) = found["float32"], found["bfloat16"]
+    assert 0 < (losses - others).abs().max() < 0.05
+    for before, after in zip(exact["claims"], rounded["claims"], strict=True):
+        assert before["low"] <= after["estimate"] <= before["high"], before["claim"]
+    for arm, numbers in exact["arms"].items():
+        assert numbers["low"] <= rounded["arms"][arm]["estimate"] <= numbers["high"], arm

@@ -175,17 +175,18 @@ def have_thumbs(examples: Sequence[Example]) -> bool:
 def part_by_length(examples: Sequence[Example], order: np.ndarray, batch_size: int) -> list[list[int]]:
     """Batches of similar length: what WINDOW batches hold, in this order, is sorted.
 
-    Examples of one prompt follow the first of them, so that a batch reads the prompt and the answers they share once.
+    Examples of one prompt (and what it shows) follow the first of them, so that a batch reads the prompt and the
+    answers they share once. Examples without a prompt share nothing.
     """
+    keys = {i: (e.prompt, e.shown) if e.prompt else i for i, e in enumerate(examples)}
     first, lengths = {}, {}
     for k, i in enumerate(order):
-        first.setdefault(examples[i].prompt, k)
-        lengths[examples[i].prompt] = max(size(examples[i]), lengths.get(examples[i].prompt, 0))
-    order = sorted(order, key=lambda i: first[examples[i].prompt])
+        first.setdefault(keys[i], k)
+        lengths[keys[i]] = max(size(examples[i]), lengths.get(keys[i], 0))
+    order = sorted(order, key=lambda i: first[keys[i]])
     parts = []
     for start in range(0, len(order), WINDOW * batch_size):
-        window = order[start : start + WINDOW * batch_size]
-        window.sort(key=lambda i: (lengths[examples[i].prompt], first[examples[i].prompt]))
+        window = sorted(order[start : start + WINDOW * batch_size], key=lambda i: (lengths[keys[i]], first[keys[i]]))
         parts += [[int(i) for i in window[k : k + batch_size]] for k in range(0, len(window), batch_size)]
     return parts
 

@@ -21,6 +21,7 @@ from prefcore.engine.collate import (
     make_plan,
     pad_left,
     part_by_class,
+    part_by_length,
     size,
 )
 from prefcore.engine.logps import branch_logps
@@ -372,3 +373,12 @@ def test_longest_bounds_every_prompt_with_every_completion():
 def test_prompts_padded_on_the_left_end_together_and_the_mask_says_where_they_begin():
     ids, mask = pad_left([(5, 6, 7), (8,)], 0)
     assert ids.tolist() == [[5, 6, 7], [0, 0, 8]] and mask.tolist() == [[1, 1, 1], [0, 0, 1]]
+
+
+def test_only_prompts_that_are_there_and_show_the_same_bring_their_examples_into_one_batch():
+    """Whole texts without a prompt (a reward model's) and questions about different pictures are parted by length."""
+    sizes = np.random.default_rng(0).integers(1, 60, 64).tolist()
+    for prompt, shown in (((), ""), ((5, 6), "picture of {}")):
+        rows = [Example(f"{i}", prompt, ((7,) * n,), {}, shown.format(i)) for i, n in enumerate(sizes)]
+        for batch in part_by_length(rows, np.arange(64), 8):
+            assert np.ptp([sizes[i] for i in batch]) < 20

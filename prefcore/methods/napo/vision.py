@@ -126,9 +126,13 @@ def _encode(processor, piece: str, picture) -> tuple[list[int], Mapping]:
 
 
 def make_example(id: str, prompt: Prompt, completions: Sequence[str], tokenizer, *, max_completion: int, columns=None):
-    """An Example whose completions are whole texts (EOS included), cut at `max_completion` tokens."""
+    """An Example whose completions are whole texts (EOS included), cut at `max_completion` tokens.
+
+    Its picture is its own: equal tokens do not make two prompts equal.
+    """
     branches = [encode_text(text, tokenizer) + [tokenizer.eos_token_id] for text in completions]
-    return Example(id, prompt.ids, tuple(tuple(ids[:max_completion]) for ids in branches), columns or {})
+    answers, shown = tuple(tuple(ids[:max_completion]) for ids in branches), f"picture of {id}" if prompt.image else ""
+    return Example(id, prompt.ids, answers, columns or {}, shown)
 
 
 # --- scoring and training under the shared engine -------------------------------------------------------------------
