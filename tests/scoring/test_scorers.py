@@ -80,7 +80,7 @@ def test_a_rater_learns_what_raters_said(rater, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tokenizer, model = rater
     texts = [t for t in smoke.make_texts() if t.split == "train"]
-    p = freeze({"profile": "t", "seed": 0, "rater_layers": 2, "rater_learning_rate": 1e-2})
+    p = freeze({"profile": "t", "seed": 0, "precision": "float32", "rater_layers": 2, "rater_learning_rate": 1e-2})
     pipeline.fit_rater(model, tokenizer, texts * 3, tmp_path / "gold", p)
     pipeline.save(model, tokenizer, tmp_path / "gold", p)
     scores = scorers.gold_scores([t.text for t in texts], model, tokenizer)
@@ -169,6 +169,7 @@ def test_rows_of_a_rater_fit_into_one_batch(rater):
     """Nine branches of one token each: the prompt is read once and none of the digits is read at all."""
     tokenizer, model = rater
     batch = collate(scorers.rating_examples(TEXTS, tokenizer), pad_id=tokenizer.pad_token_id)
-    assert batch["shape"] == (2, 9)
-    assert batch["input_ids"].shape[1] == max(len(e.prompt) for e in scorers.rating_examples(TEXTS, tokenizer))
+    assert batch["answer"].shape == (2, 9)
+    prompts = [example.prompt for example in scorers.rating_examples(TEXTS, tokenizer)]
+    assert batch["input_ids"].shape[1] == sum(map(len, prompts)) and len(batch["rows"]) == len(prompts) == 2
     assert reference.logps(model, scorers.rating_examples(TEXTS, tokenizer), pad_id=0).shape == (2, 9)
