@@ -30,7 +30,7 @@ CASES = {
     "dpo": Case("DPO, 4-layer Llama"),
     "kto": Case("KTO, 4-layer Llama", "kto"),
     "bco": Case("BCO, 4-layer Llama", "bco", "1.13.0"),
-    "ultra": Case("DPO, all six pairs of four answers, 4-layer Llama", prompts=11, batch=6, answers=4),
+    "ultra": Case("DPO, all six pairs of four answers, 4-layer Llama", prompts=16, batch=24, answers=4),
     "lora": Case("DPO, SmolLM2-135M, adapter on 4 layers", batch=4, prompt=256, pretrained=True, adapted=4,
                  tolerance=1e-4),
     "smollm2": Case("DPO, SmolLM2-135M, all weights", batch=4, prompt=256, pretrained=True, tolerance=1e-4),

@@ -61,7 +61,8 @@ METHODS = {  # random scorers and judges say little, so no threshold may leave a
 SHARED = {
     "reference_texts": 24, "reference_layers": 2, "reference_learning_rate": 1.0e-2, "proxy_texts": 32,
     "gold_texts": 24, "rater_layers": 2, "rater_learning_rate": 1.0e-3, "held_out_texts": 24, "judge_texts": 24,
-    "judge_pairs": 8, "held_out_pairs": 12, "preference_prompts": 16, "samples_per_prompt": 4, "evaluation_seeds": 2,
+    "judge_pairs": 8, "held_out_pairs": 12, "preference_prompts": 16, "samples_per_prompt": 4,
+    "bank_after": 0, "bank_prompts": 6, "bank_validation_prompts": 4, "bank_fresh_prompts": 4,
     "voted_texts": {"train": 64, "validation": 24, "test": 24}, "similar_quantile": 0.8,
     "voted_pairs": {"train": 48, "validation": 12, "test": 24},
     "tower_pictures": 48, "tower_epochs": 1, "language_layers": 2, "taught_rows": 24, "taught_epochs": 1,
@@ -147,7 +148,7 @@ def workspace(folder: Path, *, device: str = "cpu") -> dict:
         steps = dict.fromkeys(("found", "of_the_size", "decompiled", "with_truth", "with_names"), len(made))
         files.write_metrics({"steps": steps, **programs.by_project(made)}, "smoke", "programs")
         for stage in (pipeline.fit_reference, pipeline.fit_scorers, pipeline.fit_judge, pipeline.make_preferences,
-                      votes.prepare, pictures.prepare, tower.fit, tower.fit_biased, databases.build,
+                      pipeline.make_bank, votes.prepare, pictures.prepare, tower.fit, tower.fit_biased, databases.build,
                       language_model.fit):  # fmt: skip
             stage(shared, build)
     return params

@@ -62,7 +62,7 @@ def test_a_longer_case_begins_with_the_same_questions_and_any_two_answers_are_a_
     first, answers = make_pairs(ultra)[:6], make_questions(ultra)[0].answers
     places = [(answers.index(pair.chosen), answers.index(pair.rejected)) for pair in first]
     assert places == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)] and len({tuple(p.prompt) for p in first}) == 1
-    assert count_pairs(ultra) == len(make_pairs(ultra)) == 66
+    assert count_pairs(ultra) == len(make_pairs(ultra)) == 96
 
 
 def test_every_case_has_as_many_pairs_as_promised_and_every_axis_grows_by_sixteen():

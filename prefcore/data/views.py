@@ -7,7 +7,6 @@ is a function of the seed alone.
 import json
 import math
 from collections.abc import Sequence
-from itertools import combinations
 
 import numpy as np
 
@@ -33,16 +32,6 @@ def best_worst(ranked: Sequence[Ranked]) -> list[Pair]:
 def count_ties(ranked: Sequence[Ranked]) -> int:
     """How many rows best_worst drops, as all their scores are equal."""
     return len(ranked) - len(best_worst(ranked))
-
-
-def all_pairs(ranked: Sequence[Ranked]) -> list[Pair]:
-    """Every two completions of a prompt with different scores: K (K - 1) / 2 pairs a row, less the tied ones."""
-    pairs = []
-    for row in ranked:
-        for i, j in combinations(range(len(_checked(row).scores)), 2):
-            if row.scores[i] != row.scores[j]:
-                pairs.append(pair_of(row, i, j) if row.scores[i] > row.scores[j] else pair_of(row, j, i))
-    return pairs
 
 
 def pair_of(row: Ranked, better: int, worse: int) -> Pair:
@@ -226,6 +215,28 @@ def _margin(pair: Pair) -> float:
     if margin < 0:
         raise ValueError(f"pair {pair.id}: chosen is worse than rejected by {-margin:g}: swap the two")
     return float(margin)
+
+
+def draw_pairs(records: Sequence[Record], size: int, seed: int) -> list[Pair]:
+    """`size` pairs, drawn anew for each seed: of ranked rows two random answers of as many random prompts.
+
+    The answer with the higher score is chosen, however near the other is; two that score alike are no pair, and the
+    next prompt takes their place. Other kinds make their pairs first (as_pairs). ValueError where there are too few.
+    """
+    if _kind(records) is not Ranked:
+        pairs = as_pairs(records)
+    else:
+        rng, pairs = np.random.default_rng([seed, len(records)]), []
+        for row in records:
+            if len(_checked(row).scores) < 2:
+                continue
+            i, j = rng.permutation(len(row.scores))[:2].tolist()
+            better, worse = (i, j) if row.scores[i] > row.scores[j] else (j, i)
+            if row.scores[better] > row.scores[worse]:
+                pairs.append(pair_of(row, better, worse))
+    if size > len(pairs):
+        raise ValueError(f"asked for {size} pairs, and {len(records)} records make {len(pairs)}: ask for fewer")
+    return [pairs[i] for i in _permutation(len(pairs), seed)[:size]]
 
 
 def gap_scale(pairs: Sequence[Pair]) -> float:

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from prefcore.engine.decoder import attending, find_additions
 from prefcore.engine.layout import Layout, Spans, fold, unfold
 from prefcore.engine.machine import small_products
 
 NAME = "prefcore_layout"
-REFUSED = ("softcap", "s_aux", "position_bias")  # what some families add to plain attention
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 _current: list[Layout] = []
@@ -27,15 +27,12 @@ _calls = 0
 @contextmanager
 def along(model, layout: Layout) -> Iterator[None]:
     """While it is open, the model's attention takes its one row of tokens as laid out so."""
-    config = model.config.get_text_config()
-    before = config._attn_implementation
-    config._attn_implementation = NAME
     _current.append(layout)
     try:
-        yield
+        with attending(model, NAME):
+            yield
     finally:
         _current.pop()
-        config._attn_implementation = before
 
 
 def attend(module, query, key, value, attention_mask, dropout=0.0, scaling=None, **more) -> tuple[Tensor, None]:
@@ -43,7 +40,7 @@ def attend(module, query, key, value, attention_mask, dropout=0.0, scaling=None,
 
     Returns [1, N, heads, D]. ValueError for attention that is more than the softmax of scaled products.
     """
-    extra = [name for name in REFUSED if more.get(name) is not None] + ["dropout"] * bool(dropout)
+    extra = find_additions(more) + ["dropout"] * bool(dropout)
     if extra or len(query) != 1 or query.shape[2] != key.shape[2] or query.shape[-1] != value.shape[-1]:
         raise ValueError(f"this attention cannot be split along a layout ({', '.join(extra) or 'another shape'})")
     if scaling is None:

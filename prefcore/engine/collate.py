@@ -5,6 +5,7 @@ sees. What a policy has sampled keeps its tokens; a text that came without any i
 stay text. EOS ends a completion exactly once, and only where the text ended by itself.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from prefcore.engine.layout import distinct, lay_out
 
 States = tuple[torch.Tensor, ...]  # [T, H] of a prompt and of each of its completions
 WINDOW = 16  # batches whose examples are sorted by length together
+PROMPTS = 4  # different ones that a batch has room for, however many examples a prompt has
 
 
 class Encoded(NamedTuple):
@@ -153,8 +155,8 @@ def make_plan(examples: Sequence[Example], *, batch_size: int, epochs: int, seed
     """Every example once an epoch, in batches and an order drawn anew for each epoch from (seed, epoch).
 
     Answers with a thumb come in batches that are fair draws of both classes and of all lengths: a loss compares them
-    within the batch (KTO's KL, class means, BCO's shift). All other examples come in batches of similar length, and
-    those of one prompt together.
+    within the batch (KTO's KL, class means, BCO's shift). All other examples come in batches of similar length, with
+    several of one prompt together.
     """
     if not examples:
         raise ValueError("no examples to train on: every record was dropped or the data are empty")
@@ -175,18 +177,24 @@ def have_thumbs(examples: Sequence[Example]) -> bool:
 def part_by_length(examples: Sequence[Example], order: np.ndarray, batch_size: int) -> list[list[int]]:
     """Batches of similar length: what WINDOW batches hold, in this order, is sorted.
 
-    Examples of one prompt (and what it shows) follow the first of them, so that a batch reads the prompt and the
-    answers they share once. Examples without a prompt share nothing.
+    Up to a quarter of a batch may be examples of one prompt (and what it shows), which then come together, so that the
+    prompt and the answers they share are read once; the next quarter's worth of them comes in a later batch, as a step
+    on few prompts is a noisy one. Examples without a prompt share nothing.
     """
+    together = max(1, batch_size // PROMPTS)
     keys = {i: (e.prompt, e.shown) if e.prompt else i for i, e in enumerate(examples)}
-    first, lengths = {}, {}
+    first, lengths, turn, seen = {}, {}, {}, Counter()
     for k, i in enumerate(order):
-        first.setdefault(keys[i], k)
-        lengths[keys[i]] = max(size(examples[i]), lengths.get(keys[i], 0))
+        key = keys[i]
+        first.setdefault(key, k)
+        lengths[key] = max(size(examples[i]), lengths.get(key, 0))
+        turn[i] = seen[key] // together
+        seen[key] += 1
     order = sorted(order, key=lambda i: first[keys[i]])
     parts = []
     for start in range(0, len(order), WINDOW * batch_size):
-        window = sorted(order[start : start + WINDOW * batch_size], key=lambda i: (lengths[keys[i]], first[keys[i]]))
+        window = order[start : start + WINDOW * batch_size]
+        window.sort(key=lambda i: (turn[i], lengths[keys[i]], first[keys[i]]))
         parts += [[int(i) for i in window[k : k + batch_size]] for k in range(0, len(window), batch_size)]
     return parts
 

@@ -1,7 +1,8 @@
 """The parts of a language model, found by what they are and do, not by the names that a family gives them."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -20,6 +21,23 @@ def describe_settings(model) -> str:
     """What decides the model's numbers beside its weights (a rotary base, a cap on the logits), as one text."""
     kept = {name: value for name, value in model.config.to_dict().items() if name not in UNUSED}
     return json.dumps(kept, sort_keys=True, default=str)
+
+
+@contextmanager
+def attending(model, name: str) -> Iterator[None]:
+    """While it is open, the model's layers ask the attention that is registered under this name."""
+    config = model.config.get_text_config()
+    before = config._attn_implementation
+    config._attn_implementation = name
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def find_additions(extra: dict) -> list[str]:
+    """What a family adds to the softmax of scaled products, of the arguments that its layers give to attention."""
+    return [name for name in ("softcap", "s_aux", "position_bias") if extra.get(name) is not None]
 
 
 def find_layers(policy) -> tuple[str, nn.ModuleList]:

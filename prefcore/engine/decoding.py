@@ -4,8 +4,7 @@ PyTorch's fused attention makes two small products for each row and head; sent t
 float32 is, each of them costs many times its arithmetic.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -13,25 +12,18 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from prefcore.engine.decoder import unwrap
+from prefcore.engine.decoder import attending, find_additions, unwrap
 from prefcore.engine.machine import small_products
 
 NAME = "prefcore_decoding"
-EXTRA = ("softcap", "s_aux", "position_bias")  # what some families add to plain attention
 
 
-@contextmanager
-def step_by_step(policy) -> Iterator[None]:
+def step_by_step(policy) -> AbstractContextManager:
     """While it is open, a policy on a CPU attends so, if it would have used PyTorch's attention and lets one choose."""
     model = unwrap(policy)
-    config = model.config.get_text_config()
-    before = config._attn_implementation
-    if before == "sdpa" and model.device.type == "cpu" and model._supports_attention_backend:
-        config._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
+    plain = model.config.get_text_config()._attn_implementation == "sdpa"
+    fit = plain and model.device.type == "cpu" and model._supports_attention_backend
+    return attending(model, NAME) if fit else nullcontext()
 
 
 def attend(module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling=None, **more) -> tuple:
@@ -41,7 +33,7 @@ def attend(module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | Non
     """
     rows, heads, length, size = query.shape
     shared = mask is None or mask.dtype == torch.bool and mask.shape[1] == 1
-    if length > 1 or not shared or any(more.get(name) is not None for name in EXTRA):
+    if length > 1 or not shared or find_additions(more):
         with small_products():
             return sdpa_attention_forward(module, query, key, value, mask, scaling=scaling, **more)
     groups = query.view(rows, key.shape[1], -1, size)

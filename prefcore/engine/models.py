@@ -1,7 +1,8 @@
 """Load and save policies and encoders: any hub id or local folder, safetensors only, no remote code."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,26 @@ def add_adapter(policy, modules: list[str] | str, *, rank: int, alpha: float, se
         r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=modules, task_type="CAUSAL_LM", **how
     )
     return get_peft_model(policy, config).eval()
+
+
+@contextmanager
+def scaled(policy, factor: float) -> Iterator[None]:
+    """A context in which the adapter's change of every weight is `factor` times what was learnt.
+
+    0 is the reference, 1 the trained policy. What lies between and beyond is a tilted policy, not one that training
+    with another rate or beta would have given.
+    """
+    layers = [part for part in policy.modules() if hasattr(part, "get_delta_weight")]
+    if not layers:
+        raise ValueError("this policy has no adapter, so its distance from the reference cannot be scaled")
+    kept = [dict(part.scaling) for part in layers]
+    try:
+        for part in layers:
+            part.scaling.update({name: value * factor for name, value in part.scaling.items()})
+        yield
+    finally:
+        for part, before in zip(layers, kept, strict=True):
+            part.scaling.update(before)
 
 
 def train_top(policy, *, layers: int):

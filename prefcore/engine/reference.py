@@ -87,11 +87,8 @@ def frozen(
     out = np.empty((len(examples), len(examples[0].completions)), dtype=np.float32)
     trunk: list = [None] * len(examples) if depth else []
     score = branch_logps if depth else choose_path(policy, longest(examples))
-    device = next(policy.parameters()).device
     with torch.no_grad(), without_adapter(policy):
-        for rows in track(token_batches(examples, TOKENS), "reference log-probabilities"):
-            chosen = [examples[i]._replace(columns={}) for i in rows]
-            batch = to_device(collate(chosen, pad_id=pad_id), device)
+        for rows, chosen, batch in _batches(policy, examples, pad_id, "reference log-probabilities"):
             if depth:
                 batch |= {"trunk": run_trunk(policy, batch, depth, precision), "depth": depth}
                 for i, states in zip(rows, part(batch["trunk"].cpu(), chosen), strict=True):
@@ -116,12 +113,30 @@ def score_all(policy, examples: Sequence[Example], *, pad_id: int, precision: st
     """Summed log-probabilities [n, K] float32 under the policy as it is, without gradient and without cache."""
     score = choose_path(policy, longest(examples))
     out = np.empty((len(examples), len(examples[0].completions)), dtype=np.float32)
-    device = next(policy.parameters()).device
     with torch.no_grad(), merged(policy):
-        for rows in track(token_batches(examples, TOKENS), "scoring"):
-            batch = to_device(collate([examples[i] for i in rows], pad_id=pad_id), device)
+        for rows, _, batch in _batches(policy, examples, pad_id, "scoring"):
             out[rows] = score(policy, batch, precision).cpu().numpy()
     return out
+
+
+def score_attached(policy, plan: Plan) -> np.ndarray:
+    """score_all of an attached plan's examples: the layers that no training has changed are not run again."""
+    if not plan.depth:
+        return score_all(policy, plan.examples, pad_id=plan.pad_id)
+    out = np.empty_like(plan.ref_logps)
+    with torch.no_grad(), merged(policy):
+        for rows, chosen, batch in _batches(policy, plan.examples, plan.pad_id, "scoring"):
+            kept = join(chosen, [plan.trunk[i] for i in rows]).to(batch["input_ids"].device)
+            out[rows] = branch_logps(policy, batch | {"trunk": kept, "depth": plan.depth}).cpu().numpy()
+    return out
+
+
+def _batches(policy, examples: Sequence[Example], pad_id: int, label: str) -> Iterator[tuple[list[int], list, dict]]:
+    """(places, examples without columns, collated batch on the policy's device), until all examples have come."""
+    device = next(policy.parameters()).device
+    for rows in track(token_batches(examples, TOKENS), label):
+        chosen = [examples[i]._replace(columns={}) for i in rows]
+        yield rows, chosen, to_device(collate(chosen, pad_id=pad_id), device)
 
 
 def token_batches(examples: Sequence[Example], tokens: int) -> list[list[int]]:

@@ -7,13 +7,12 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from prefcore.data import files, ratings
 from prefcore.data.types import LossOutput, Parameters, Ranked
 from prefcore.engine import collate, models, train
 from prefcore.engine.sample import sample
-from prefcore.scoring import calibration, evaluate, judge, metrics, scorers
+from prefcore.scoring import bank, calibration, evaluate, judge, metrics, scorers
 
 
 def fit_reference(p: Parameters, build: Path) -> None:
@@ -78,10 +77,7 @@ def report_scorers(texts, loaded, seed: int) -> dict:
     human = np.array([t.mean for t in texts])
     domains = np.array([t.domain for t in texts])
     plain = [t.text for t in texts]
-    scores = {
-        "gold": scorers.gold_scores(plain, loaded.gold, loaded.gold_tokenizer),
-        "proxy": scorers.proxy_scores(plain, loaded.proxy, loaded.encoder, loaded.encoder_tokenizer),
-    }
+    scores = {"gold": evaluate.score_gold(plain, loaded), "proxy": evaluate.score_proxy(plain, loaded)}
     report: dict = {"texts": len(texts)}
     for name, values in scores.items():
         report[name] = {"all": correlation(values, human, seed)}
@@ -152,7 +148,7 @@ def report_judge(pairs, model, tokenizer, seed: int) -> dict:
 
 
 def make_preferences(p: Parameters, build: Path) -> None:
-    """reference/, proxy -> preferences.jsonl (K scored samples a training prompt), and the reference's own rows."""
+    """reference/, proxy -> preferences.jsonl: K samples of each training prompt, best proxy score first."""
     device = models.choose_device(p.device, p.threads)
     texts = ratings.read_texts(build / "texts.jsonl")
     tokenizer, policy = models.load(p, build / "reference")
@@ -160,40 +156,70 @@ def make_preferences(p: Parameters, build: Path) -> None:
     prompts = ratings.choose_prompts(texts, p.preference_prompts, p.seed, split="train")
     ranked = sample_ranked(policy, tokenizer, prompts, loaded, p, seed=p.seed + 1)
     files.write_lines(ranked, build / "preferences.jsonl")
-    for split, size in (("validation", p.validation_prompts), ("test", p.test_prompts)):
-        prompts = ratings.choose_prompts(texts, size, p.seed, split=split)
-        limits = {"max_prompt": p.max_prompt, "max_new_tokens": p.max_new_tokens}
-        frames = [
-            evaluate.score_policy(policy, tokenizer, prompts, loaded, **limits, seed=seed, arm="reference")
-            for seed in range(p.evaluation_seeds)
-        ]
-        files.write_table(pd.concat(frames), build / f"reference_{split}.csv")
+
+
+def make_bank(p: Parameters, build: Path) -> None:
+    """reference/, gold/, proxy -> banks/<profile>.jsonl: the reference's own answers to unused prompts, rated.
+
+    The first `bank_after` test prompts are for development and are passed over. Gold rates the answers to test prompts
+    alone, as settings are chosen on validation prompts. The split "fresh" are further test prompts, without answers.
+    """
+    device = models.choose_device(p.device, p.threads)
+    texts = ratings.read_texts(build / "texts.jsonl")
+    tokenizer, policy = models.load(p, build / "reference")
+    loaded = evaluate.load_scorers(build, p.encoder, device=device)
+    wanted = p.bank_after + p.bank_prompts
+    unused = ratings.choose_prompts(texts, wanted + p.bank_fresh_prompts, p.seed, split="test")
+    validation = ratings.choose_prompts(texts, p.bank_validation_prompts, p.seed, split="validation")
+    rows = []
+    for split, prompts, raters in (
+        ("test", unused[p.bank_after : wanted], ("gold", "proxy")), ("validation", validation, ("proxy",)),
+    ):  # fmt: skip
+        for text, drawn in zip(prompts, draw(policy, tokenizer, prompts, p, seed=p.seed + 2), strict=True):
+            answers = tuple(s.text for s in drawn)
+            marks = tuple(s.finished for s in drawn), tuple(s.ids for s in drawn)
+            rows.append(bank.Rated(text.id, text.domain, split, text.prompt, answers, *marks, dict.fromkeys(raters)))
+    rows += [bank.Rated(t.id, t.domain, "fresh", t.prompt, (), (), (), {}) for t in unused[wanted:]]
+    files.write_lines(rate(rows, loaded), Path("banks") / f"{p.profile}.jsonl")
+
+
+def rate(rows: list[bank.Rated], loaded: evaluate.Scorers) -> list[bank.Rated]:
+    """The rows with the ratings that they name, of prompt and answer together, at 6 decimals."""
+    out = [row._replace(ratings={}) for row in rows]
+    for name, score in (("gold", evaluate.score_gold), ("proxy", evaluate.score_proxy)):
+        asked = [i for i, row in enumerate(rows) if name in row.ratings]
+        whole = [evaluate.rated_text(rows[i].prompt, answer) for i in asked for answer in rows[i].completions]
+        scores = iter(score(whole, loaded))
+        for i in asked:
+            out[i].ratings[name] = [round(float(next(scores)), 6) for _ in rows[i].completions]
+    return out
 
 
 def sample_ranked(policy, tokenizer, prompts, loaded, p: Parameters, *, seed: int) -> list[Ranked]:
     """K continuations of each prompt with the tokens that were sampled, best proxy score first."""
-    k = p.samples_per_prompt
-    asked = [t.prompt for t in prompts for _ in range(k)]
-    ids = [collate.cut_prompt(prompt, tokenizer, max_prompt=p.max_prompt) for prompt in asked]
-    drawn = sample(policy, tokenizer, ids, max_new_tokens=p.max_new_tokens, seed=seed)
-    whole = [evaluate.rated_text(prompt, s.text) for prompt, s in zip(asked, drawn, strict=True)]
-    scores = scorers.proxy_scores(whole, loaded.proxy, loaded.encoder, loaded.encoder_tokenizer)
     out = []
-    for i, text in enumerate(prompts):
-        best = sorted(range(i * k, i * k + k), key=lambda j: -scores[j])
-        best = [j for j in best if drawn[j].text.strip()]
-        out.append(
-            Ranked(
-                text.id,
-                text.prompt,
-                tuple(drawn[j].text for j in best),
-                tuple(round(float(scores[j]), 6) for j in best),
-                tuple(drawn[j].finished for j in best),
-                text.domain,
-                tuple(drawn[j].ids for j in best),
-            )
-        )
-    return out
+    for text, drawn in zip(prompts, draw(policy, tokenizer, prompts, p, seed=seed), strict=True):
+        kept = [s for s in drawn if s.text.strip()]
+        answers, ids = tuple(s.text for s in kept), tuple(s.ids for s in kept)
+        finished = tuple(s.finished for s in kept)
+        out.append(Ranked(text.id, text.prompt, answers, (), finished, text.domain, ids))
+    whole = [evaluate.rated_text(row.prompt, answer) for row in out for answer in row.completions]
+    scores = iter(evaluate.score_proxy(whole, loaded))
+    return [_best_first(row, [float(next(scores)) for _ in row.completions]) for row in out]
+
+
+def draw(policy, tokenizer, prompts, p: Parameters, *, seed: int) -> list[list]:
+    """K samples of the policy for each prompt."""
+    k = p.samples_per_prompt
+    ids = [collate.cut_prompt(t.prompt, tokenizer, max_prompt=p.max_prompt) for t in prompts for _ in range(k)]
+    drawn = sample(policy, tokenizer, ids, max_new_tokens=p.max_new_tokens, seed=seed)
+    return [drawn[i : i + k] for i in range(0, len(drawn), k)]
+
+
+def _best_first(row: Ranked, scores: list[float]) -> Ranked:
+    best = sorted(range(len(scores)), key=lambda j: -scores[j])
+    columns = {name: tuple(getattr(row, name)[j] for j in best) for name in ("completions", "finished", "tokens")}
+    return row._replace(scores=tuple(round(scores[j], 6) for j in best), **columns)
 
 
 def fit(policy, plan, loss, learning_rate: float, folder: Path, p: Parameters) -> None:

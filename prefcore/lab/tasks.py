@@ -1,46 +1,49 @@
-"""A task: what the arms of a policy chapter learn from, and how what they learnt is scored.
+"""A task: what the arms of a policy chapter learn from, and what they are measured on.
 
-`rated_task` is the default data: real human ratings, preferences by the proxy scorer, test prompts to continue.
-`own_task` is a user's file or hub set: no scorer, so policies are judged by held-out preferences. All that differs
-between the two is in the Task; a chapter is one program for both.
+`rated_task` is the default data: real human ratings, preferences by the proxy scorer, a bank of rated answers to test
+on. `own_task` is a user's file or hub set: there, held-out preferences are the bank. All that differs between the two
+is in the Task; a chapter is one program for both.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from prefcore.data import datasets, files, ratings, views
 from prefcore.data.types import Pair, Parameters, Prompt, Unary
 from prefcore.engine import collate, models
 from prefcore.engine.collate import Encoded, Plan
-from prefcore.lab.plots import RATING
-from prefcore.scoring import evaluate
+from prefcore.scoring import bank, evaluate
+from prefcore.scoring.bank import Bank
 
 TAIL = 100  # characters of a prompt that a judge of other people's data sees before the answer
 
 
 class Task(NamedTuple):
-    """records: training data (Ranked rows, or the kind a user's file holds). validation, test: what arms are scored on.
+    """records: training data (Ranked rows, or the kind a user's file holds).
 
-    score(policy, tokenizer, rows, arm=, seed=) gives one score row for each of `validation` or `test`, and
-    score_reference(split, seeds=) those of the reference. `measure` names the column that counts, gold (rating points)
-    or accuracy, `chosen_by` the one by which settings are chosen on validation, and `unit` says the measure in words.
-    show(prompt, answer) is the text that a judge reads. demonstrations(least) are answers worth imitating and
-    bad_answers(share) their opposite, as thumbs; `least` is a human rating, `share` that of the samples with the lowest
-    proxy scores (one's own data have neither: there, they are the thumbs-up and the thumbs-down). scorers is None where
-    nobody has measured the texts.
+    pairs(size, seed) and thumbs(size, seed) draw so many pairs of them, or both answers of so many pairs as thumbs,
+    anew for each seed; of one's own data at most so many. pairs raises ValueError where `has_pairs` is False.
+    bank(split, tokenizer) is what an arm is measured on, "validation" or "test"; `rater` names the ratings of the test
+    bank that count, `chosen_by` those of the validation bank. write(policy, tokenizer, arm=, seed=) are samples for
+    prompts that nothing else has used, rated where there is a scorer. show(prompt, answer) is the text that a judge
+    reads.
+    demonstrations(least) are answers worth imitating and bad_answers(share) their opposite, as thumbs; `least` is a
+    human rating, `share` that of the samples with the lowest proxy scores (one's own data have neither: there, they are
+    the thumbs-up and the thumbs-down). scorers is None where nobody has measured the texts.
     """
 
     records: list
-    validation: list
-    test: list
-    measure: str
+    has_pairs: bool
+    pairs: Callable[[int, int], list[Pair]]
+    thumbs: Callable[[int, int], list[Unary]]
+    bank: Callable[..., Bank]
+    rater: str
     chosen_by: str
-    unit: str
-    score: Callable[..., pd.DataFrame]
-    score_reference: Callable[..., pd.DataFrame]
+    write: Callable[..., pd.DataFrame]
     show: Callable[[Prompt, str], str]
     demonstrations: Callable[[float], list[Unary]]
     bad_answers: Callable[[float], list[Unary]]
@@ -53,60 +56,72 @@ def open_task(p: Parameters) -> Task:
 
 
 def rated_task(p: Parameters) -> Task:
-    """The default data from build/<profile>/; `prompts`, `validation_prompts` and `test_prompts` say how many."""
+    """The default data of the profile; of its bank the first `validation_prompts` and `test_prompts`."""
     device, build = str(models.choose_device(p.device, p.threads)), Path("build") / p.profile
+    path = Path("banks") / f"{p.profile}.jsonl"
     texts = ratings.read_texts(build / "texts.jsonl")
-    sizes = {"validation": p.validation_prompts, "test": p.test_prompts}
-    prompts = {split: ratings.choose_prompts(texts, size, p.seed, split=split) for split, size in sizes.items()}
     records = [r for r in files.read_ranked(build / "preferences.jsonl") if len(r.completions) > 1]
-    if len(records) < p.prompts:
-        raise ValueError(
-            f"prompts is {p.prompts}, but {build} holds preferences for {len(records)}: raise preference_prompts"
-        )
     scorers = evaluate.load_scorers(build, p.encoder, device=device)
 
-    def score(policy, tokenizer, rows, *, arm, seed):
+    def pairs(size, seed):
+        return views.draw_pairs(records, size, seed)
+
+    def thumbs(size, seed):
+        return views.pairs_to_unary(pairs(size, seed))
+
+    def open_bank(split, tokenizer):
+        wanted = {"validation": p.validation_prompts, "test": p.test_prompts}[split]
+        rows = bank.read(path, split)
+        if len(rows) < wanted:
+            raise ValueError(f"{split}_prompts is {wanted}, but {path} holds {len(rows)}: raise bank_prompts")
+        return bank.encode(rows[:wanted], tokenizer, max_prompt=p.max_prompt)
+
+    def write(policy, tokenizer, *, arm, seed):
         how = {"max_prompt": p.max_prompt, "max_new_tokens": p.max_new_tokens, "seed": seed, "arm": arm}
-        return evaluate.score_policy(policy, tokenizer, rows, scorers, **how)
-
-    def score_reference(split="test", *, seeds):
-        frame = pd.read_csv(build / f"reference_{split}.csv")  # the shared stage has drawn with the same numbers
-        chosen = {text.id for text in prompts[split]}
-        return frame[frame["id"].isin(chosen) & (frame["seed"] < seeds)].fillna({"text": ""})
-
-    chosen = records[: p.prompts]
+        fresh = bank.read(path, "fresh")[: p.confirm_prompts]
+        return evaluate.score_policy(policy, tokenizer, fresh, scorers, **how)
 
     def demonstrations(least):
         good = ratings.good_texts(texts, least, p.seed)
         return [Unary(text.id, text.prompt, text.completion, True) for text in good]
 
     def bad_answers(share):
-        return views.lowest(views.scored(chosen), share)
+        return views.lowest(views.scored(records), share)
 
-    return Task(chosen, prompts["validation"], prompts["test"], "gold", "proxy", RATING, score, score_reference,
-                evaluate.rated_text, demonstrations, bad_answers, scorers)  # fmt: skip
+    return Task(records, True, pairs, thumbs, open_bank, "gold", "proxy", write, evaluate.rated_text, demonstrations,
+                bad_answers, scorers)  # fmt: skip
 
 
 def own_task(p: Parameters) -> Task:
     """The data that `data` names, split by prompt 80/10/10; the sizes count records, and are upper bounds."""
     found = datasets.read_usable(p.data)[0] if p.drop_bad else datasets.read(p.data)
-    train, validation, test = views.split(found, (0.8, 0.1, 0.1), p.seed)
-    records, sizes = train[: p.prompts], {"validation": p.validation_prompts, "test": p.test_prompts}
-    rows_of = {"validation": validation, "test": test}
-    held_out = {split: as_preferences(rows_of[split][:size], records) for split, size in sizes.items()}
+    records, validation, test = views.split(found, (0.8, 0.1, 0.1), p.seed)
+    held_out = {"validation": validation[: p.validation_prompts], "test": test[: p.test_prompts]}
+    held_out = {split: as_preferences(rows, records) for split, rows in held_out.items()}
+    possible = views.pairs_if_any(records)
 
-    def score(policy, tokenizer, rows, *, arm, seed):
-        examples, validation = (encode(some, p, tokenizer).examples for some in (rows, held_out["validation"]))
-        return evaluate.score_held_out(policy, tokenizer, examples, validation, p, arm=arm, seed=seed)
+    def pairs(size, seed):
+        made = views.as_pairs(records)
+        return views.draw_pairs(made, min(size, len(made)), seed)
 
-    def score_reference(split="test", *, seeds):
-        tokenizer, model = load_reference(p)
-        rows = held_out[split]
-        return pd.concat(score(model, tokenizer, rows, arm="reference", seed=seed) for seed in range(seeds))
+    def thumbs(size, seed):
+        if possible:
+            return views.pairs_to_unary(pairs(size, seed))
+        rows = views.as_unary(records)
+        return [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))[: 2 * size]]
+
+    def open_bank(split, tokenizer):
+        examples = encode(held_out[split], p, tokenizer).examples
+        preferred = [[1.0, 0.0] if len(e.completions) == 2 else [e.columns["label"]] for e in examples]
+        return Bank([e._replace(columns={}) for e in examples], {"preference": np.array(preferred)})
+
+    def write(policy, tokenizer, *, arm, seed):
+        how = {"max_prompt": p.max_prompt, "max_new_tokens": p.max_new_tokens, "seed": seed, "arm": arm}
+        return evaluate.write(policy, tokenizer, held_out["test"][: p.confirm_prompts], **how)
 
     return Task(
-        records, held_out["validation"], held_out["test"], "accuracy", "accuracy", "share of held-out answers", score,
-        score_reference, end_of_prompt, lambda least: [row for row in views.as_unary(records) if row.label],
+        records, bool(possible), pairs, thumbs, open_bank, "preference", "preference", write, end_of_prompt,
+        lambda least: [row for row in views.as_unary(records) if row.label],
         lambda share: [row for row in views.as_unary(records) if not row.label], None,
     )  # fmt: skip
 
@@ -123,11 +138,10 @@ def encode(records: Sequence, p: Parameters, tokenizer) -> Encoded:
     return encoder(records, tokenizer, **limits)
 
 
-def plan(examples: Sequence, p: Parameters, tokenizer, *, seed: int) -> Plan:
+def plan(examples: Sequence, p: Parameters, tokenizer, *, seed: int, epochs: int | None = None) -> Plan:
     """All batches of all epochs for one training seed."""
-    return collate.make_plan(
-        examples, batch_size=p.batch_size, epochs=p.epochs, seed=seed, pad_id=tokenizer.pad_token_id
-    )
+    how = {"batch_size": p.batch_size, "epochs": epochs or p.epochs}
+    return collate.make_plan(examples, **how, seed=seed, pad_id=tokenizer.pad_token_id)
 
 
 def as_preferences(rows: Sequence, records: Sequence) -> list:

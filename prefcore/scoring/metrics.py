@@ -130,7 +130,7 @@ def bootstrap_seeds(values: ArrayLike, *, seed: int, resamples: int = 2000, leve
     if values.ndim != 2 or values.shape[0] < 1 or values.shape[1] < 2:
         raise ValueError(f"values must be [seeds, prompts] with at least two prompts; got shape {values.shape}")
     rng = np.random.default_rng(seed)
-    row_weight, column_weight = (_weights(rng, size, resamples) for size in values.shape)
+    row_weight, column_weight = (resample_weights(rng, size, resamples) for size in values.shape)
     draws = np.sum((row_weight @ values) * column_weight, axis=1)
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(values.mean()), float(low), float(high))
@@ -170,17 +170,27 @@ def detectable_from(interval: Interval, *, level: float = 0.95, power: float = 0
     return float((interval.high - interval.low) / 2 * (z_level + _z(power)) / z_level)
 
 
-def verdict(interval: Interval, *, direction: str, null: float = 0.0) -> str:
-    """"held", "not held" or "undecided" for the claim that the effect is "higher" or "lower" than `null`.
+def verdict(interval: Interval, *, direction: str, null: float = 0.0, delta: float = 0.0) -> str:
+    """What an interval says of a claim: "held", "not held", "no difference" or "undecided".
 
-    Undecided where the interval contains `null` (0; for a win rate 0.5), its ends included.
+    direction: the effect is "higher" or "lower" than `null` (0; for a win rate 0.5), or "not lower" than `null` - delta
+    (non-inferiority). delta: the smallest effect that matters. "higher" is held where the interval lies above `null`,
+    there is no difference where all of it lies within delta of `null`, and the claim is not held where an effect of
+    delta is excluded. An interval's ends belong to it.
     """
-    if direction not in ("higher", "lower"):
-        raise ValueError(f'direction is {direction!r}; say "higher" or "lower"')
-    _finite(np.asarray(interval, float), "interval")
-    if interval.low <= null <= interval.high:
-        return "undecided"
-    return "held" if (interval.low > null) == (direction == "higher") else "not held"
+    if direction not in ("higher", "lower", "not lower"):
+        raise ValueError(f'direction is {direction!r}; say "higher", "lower" or "not lower"')
+    if direction == "not lower" and delta <= 0:
+        raise ValueError('"not lower" needs a delta above 0: by how much may it be lower?')
+    _finite(np.asarray(interval[:3], float), "interval")
+    low, high = interval[1] - null, interval[2] - null
+    if direction == "lower":
+        low, high = -high, -low
+    if direction == "not lower":
+        return "held" if low > -delta else "not held" if high < -delta else "undecided"
+    if -delta < low and high < delta:
+        return "no difference"
+    return "held" if low > 0 else "not held" if high < delta else "undecided"
 
 
 def check_paired(*arrays: ArrayLike) -> list[np.ndarray]:
@@ -196,7 +206,7 @@ def _mean_interval(values: np.ndarray, **how) -> Interval:
     return bootstrap_seeds(values, **how) if values.ndim == 2 else bootstrap_interval(values, **how)
 
 
-def _weights(rng: np.random.Generator, size: int, resamples: int) -> np.ndarray:
+def resample_weights(rng: np.random.Generator, size: int, resamples: int) -> np.ndarray:
     """Shares [resamples, size] with which size - 1 draws (one, if there is one) fall on each of `size` items."""
     drawn = max(size - 1, 1)
     return rng.multinomial(drawn, np.full(size, 1 / size), size=resamples) / drawn

@@ -38,16 +38,25 @@ def test_best_worst_drops_ties_and_count_ties_counts_them():
     assert views.count_ties(ranked) == 2
 
 
-def test_all_pairs_are_every_untied_two_with_the_better_one_chosen():
-    pairs = views.all_pairs([row(2.0, 1.0, 2.0, 3.0)])
-    assert [found.id for found in pairs] == ["r/0-1", "r/3-0", "r/2-1", "r/3-1", "r/3-2"]
-    assert all(found.chosen_score > found.rejected_score for found in pairs)
-    assert len(views.all_pairs([row(1.0, 2.0, 3.0, 4.0)])) == 6
+def test_drawn_pairs_are_two_random_answers_of_each_prompt_with_the_better_one_chosen():
+    """Any two of four answers come, the near ones too; another seed draws other prompts and other answers."""
+    ranked = [row(3.0, 2.0, 1.9, 1.0, id=f"r{i}", prompt=f"Q{i}") for i in range(600)]
+    pairs = views.draw_pairs(ranked, 500, seed=0)
+    assert len({pair.prompt for pair in pairs}) == 500
+    assert all(pair.chosen_score > pair.rejected_score for pair in pairs)
+    places = [pair.id.partition("/")[2] for pair in pairs]
+    assert sorted(set(places)) == ["0-1", "0-2", "0-3", "1-2", "1-3", "2-3"]
+    assert all(55 < places.count(place) < 112 for place in set(places))  # of 83, three standard deviations
+    assert views.draw_pairs(ranked, 500, seed=0) == pairs
+    assert len(set(views.draw_pairs(ranked, 500, seed=1)) & set(pairs)) < 150
 
 
-def test_all_pairs_of_two_completions_are_best_worst():
-    ranked = [row(1.0, 2.0), row(0.0, 0.0), row(5.0, 4.0, prompt="R")]
-    assert views.all_pairs(ranked) == views.best_worst(ranked)
+def test_drawn_pairs_pass_over_ties_and_say_when_there_are_too_few():
+    ranked = [row(1.0, 1.0, id="tie"), row(1.0), *(row(1.0, 2.0, id=f"r{i}", prompt=f"Q{i}") for i in range(3))]
+    assert sorted(found.id for found in views.draw_pairs(ranked, 3, seed=0)) == ["r0/1-0", "r1/1-0", "r2/1-0"]
+    with pytest.raises(ValueError, match="asked for 4 pairs, and 5 records make 3"):
+        views.draw_pairs(ranked, 4, seed=0)
+    assert sorted(views.draw_pairs([pair(0), pair(1)], 2, seed=0)) == [pair(0), pair(1)]
 
 
 def test_unary_is_up_above_the_threshold_only():
@@ -86,7 +95,7 @@ def test_shifted_refuses_an_empty_class_and_names_the_domains(threshold, domain)
         views.shifted(ranked, threshold, domain)
 
 
-@pytest.mark.parametrize("view", [views.best_worst, views.all_pairs, views.scored, views.median_threshold])
+@pytest.mark.parametrize("view", [views.best_worst, views.scored, views.median_threshold])
 def test_ranked_rows_that_are_not_whole_are_refused_with_their_id(view):
     with pytest.raises(ValueError, match=r"row odd has the scores \(1.0, nan\)"):
         view([row(0.0, 1.0), row(1.0, math.nan, id="odd")])
@@ -287,7 +296,7 @@ def spelled(tokens):
 
 def test_tokens_stay_with_their_completion_in_every_view():
     ranked = [drawn(0.1, 0.9, -0.5), drawn(2.0, 1.0, id="s", prompt="R")]
-    pairs = [*views.best_worst(ranked), *views.all_pairs(ranked), views.pair_of(ranked[0], 2, 1)]
+    pairs = [*views.best_worst(ranked), views.pair_of(ranked[0], 2, 1)]
     pairs += views.flip_labels(pairs, 0.5, seed=0)
     assert all([spelled(t) for t in found.tokens] == [found.chosen, found.rejected] for found in pairs)
     rows = [*views.scored(ranked), *views.unary(ranked, 0.5), *views.pairs_to_unary(pairs)]

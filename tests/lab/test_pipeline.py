@@ -175,22 +175,32 @@ def test_scores_are_the_proxys_of_prompt_and_completion_without_the_tag(p):
         np.testing.assert_allclose(record.scores, found, atol=1e-4)
 
 
-def test_the_references_own_rows_are_there_for_both_splits_and_all_seeds(p):
-    known = {t.id: t for t in texts_by_id()}
-    for split in ("validation", "test"):
-        frame = pd.read_csv(BUILD / f"reference_{split}.csv")
-        assert len(frame) == p.evaluation_seeds * getattr(p, f"{split}_prompts")
-        assert set(frame["arm"]) == {"reference"} and set(frame["seed"]) == set(range(p.evaluation_seeds))
-        assert all(known[id].split == split for id in frame["id"])
-        assert frame["kl"].abs().max() < 1e-4  # the reference is no distance from itself
-        assert frame[["gold", "proxy", "length"]].notna().all(axis=None)
+def test_the_banks_prompts_are_of_their_split_and_no_prompt_is_in_two_parts(p):
+    known, rows = {t.id: t for t in texts_by_id()}, files.read_lines(Path("banks/smoke.jsonl"))
+    parts = {name: [row["prompt"] for row in rows if row["split"] == name] for name in ("test", "validation", "fresh")}
+    assert [*map(len, parts.values())] == [p.bank_prompts, p.bank_validation_prompts, p.bank_fresh_prompts]
+    assert not set(parts["test"]) & set(parts["fresh"])
+    assert all(known[row["id"]].split == row["split"].replace("fresh", "test") for row in rows)
+    assert all(len(row["completions"]) == (0 if row["split"] == "fresh" else p.samples_per_prompt) for row in rows)
+
+
+def test_the_prompts_before_the_bank_are_passed_over(p, monkeypatch, tmp_path):
+    monkeypatch.setattr(pipeline, "rate", lambda rows, loaded: rows)
+    monkeypatch.setattr(pipeline.files, "write_lines", lambda rows, path: kept.extend(rows))
+    kept: list = []
+    pipeline.make_bank(p, BUILD)
+    early = [row.id for row in kept if row.split != "validation"]
+    kept.clear()
+    pipeline.make_bank(p._replace(bank_after=4, bank_prompts=2), BUILD)
+    assert [row.id for row in kept if row.split != "validation"] == early[4:6] + early[6:]
 
 
 def test_a_stage_that_runs_again_writes_the_same_bytes(p):
-    names = ["preferences.jsonl", "reference_test.csv", "reference_validation.csv"]
-    before = [(BUILD / name).read_bytes() for name in names]
+    names = [BUILD / "preferences.jsonl", Path("banks/smoke.jsonl")]
+    before = [name.read_bytes() for name in names]
     pipeline.make_preferences(p, BUILD)
-    assert [(BUILD / name).read_bytes() for name in names] == before
+    pipeline.make_bank(p, BUILD)
+    assert [name.read_bytes() for name in names] == before
     pipeline.fit_reference(p, BUILD)
     again = (BUILD / "reference" / "model.safetensors").read_bytes()
     pipeline.fit_reference(p, BUILD)

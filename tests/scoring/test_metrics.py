@@ -268,6 +268,26 @@ def test_verdict_is_undecided_exactly_when_the_interval_contains_zero(low, high,
     assert metrics.verdict(Interval((low + high) / 2, low, high), direction=direction) == expected
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "direction", "expected"),
+    [
+        (0.01, 0.3, "higher", "held"),
+        (-0.01, 0.3, "higher", "undecided"),
+        (-0.3, 0.01, "higher", "not held"),  # an effect that matters is excluded
+        (-0.3, -0.1, "higher", "not held"),
+        (-0.01, 0.015, "higher", "no difference"),
+        (0.01, 0.015, "higher", "no difference"),  # there, and too small to matter
+        (-0.3, 0.01, "lower", "undecided"),
+        (-0.01, 0.3, "lower", "not held"),
+        (-0.015, 0.3, "not lower", "held"),
+        (-0.3, 0.3, "not lower", "undecided"),
+        (-0.3, -0.025, "not lower", "not held"),
+    ],
+)
+def test_verdict_with_an_effect_that_matters_of_two_hundredths(low, high, direction, expected):
+    assert metrics.verdict(Interval((low + high) / 2, low, high), direction=direction, delta=0.02) == expected
+
+
 def test_verdict_on_a_win_rate_is_against_one_half():
     assert metrics.verdict(Interval(0.6, 0.45, 0.75), direction="higher", null=0.5) == "undecided"
     assert metrics.verdict(Interval(0.6, 0.55, 0.65), direction="higher", null=0.5) == "held"
@@ -276,3 +296,5 @@ def test_verdict_on_a_win_rate_is_against_one_half():
 def test_verdict_wants_a_direction():
     with pytest.raises(ValueError, match="'up'"):
         metrics.verdict(Interval(0, 0, 0), direction="up")
+    with pytest.raises(ValueError, match="by how much"):
+        metrics.verdict(Interval(0, 0, 0), direction="not lower")

@@ -1,0 +1,127 @@
+"""From a chapter's table of measures to its verdicts, by the claims and controls that params.yaml named before the run.
+
+A claim or a control is a contrast: weights of arms, a measure, and for a claim a direction and `delta`, the smallest
+effect that matters. No verdict is given where a control did not pass, where a guard failed for one of the arms, or
+where there are fewer than SEEDS training seeds: such a claim is *not tested*, and says why.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+
+from prefcore.data.types import Parameters
+from prefcore.lab import measures
+from prefcore.scoring import effects, metrics
+from prefcore.scoring.effects import Effect
+
+NOT_TESTED = "not tested"
+SEEDS = 3
+ALPHA = 0.05  # of the secondary claims together, by Holm's correction
+
+
+def decide(
+    table: pd.DataFrame, ratings: measures.Ratings, p: Parameters, guards: Sequence[Mapping] = ()
+) -> dict[str, list[dict]]:
+    """Rows for the metrics file: `controls`, guards among them, and `claims`; what lacks an arm is left out, and said.
+
+    A positive control passes where its interval lies above 0, a placebo where its interval excludes a gain of delta.
+    """
+    known = set(table["arm"])
+    controls = [_control(row, table, ratings, p) for row in _there(p.controls, known)]
+    controls += guards
+    claims = [_claim(row, table, ratings, p) for row in _there(p.claims, known)]
+    failed = [row["name"] for row in controls if not row["passed"] and row["kind"] != "guard"]
+    for row in claims:
+        unsafe = [f"{g['name']} of {g['arm']}" for g in guards if not g["passed"] and g["arm"] in row["contrast"]]
+        few = [f"{row['seeds']} training seed(s)"] if row["seeds"] < SEEDS else []
+        lacking = [f"{c['name']} did not run" for c in p.controls if not set(c["contrast"]) <= known]
+        if because := failed + lacking + unsafe + few:
+            row |= {"verdict": NOT_TESTED, "because": "; ".join(because)}
+    _correct([row for row in claims if row["kind"] == "secondary"])
+    return {"claims": claims, "controls": controls}
+
+
+def _there(rows: Iterable[Mapping], known: set[str]) -> list[Mapping]:
+    for row in rows:
+        if missing := sorted(set(row["contrast"]) - known):
+            print(f"NOT RUN HERE: {row.get('claim', row.get('name'))} (no arm {', '.join(missing)})")
+    return [row for row in rows if set(row["contrast"]) <= known]
+
+
+def estimate(row: Mapping, table: pd.DataFrame, ratings: measures.Ratings, p: Parameters) -> tuple[Effect, dict]:
+    """The effect of a row's contrast, and what it rests on: seeds, units and the words for it."""
+    parts = measures.parts_of(table, row["measure"], ratings, list(row["contrast"]))
+    effect = effects.contrast(parts, row["contrast"], seed=p.seed)
+    _, seeds, units = next(iter(parts.values())).shape
+    terms = " ".join(f"{'+' if w > 0 else '−'} {'' if abs(w) == 1 else f'{abs(w):g} × '}{arm}"
+                     for arm, w in row["contrast"].items())  # fmt: skip
+    test = f"{row['measure']} of {terms.removeprefix('+ ')}, {units} units × {seeds} training seed(s)"
+    return effect, {"test": test, "seeds": seeds, "units": units}
+
+
+def _claim(row: Mapping, table: pd.DataFrame, ratings: measures.Ratings, p: Parameters) -> dict:
+    effect, about = estimate(row, table, ratings, p)
+    return {
+        "kind": row["kind"], "claim": row["claim"], "contrast": dict(row["contrast"]), "measure": row["measure"],
+        "direction": row["direction"], "delta": row["delta"], **about, **effect._asdict(),
+        "detectable": metrics.detectable_from(metrics.Interval(*effect[:3])),
+        "verdict": metrics.verdict(effect, direction=row["direction"], delta=row["delta"]), "because": "",
+    }  # fmt: skip
+
+
+def _control(row: Mapping, table: pd.DataFrame, ratings: measures.Ratings, p: Parameters) -> dict:
+    effect, about = estimate(row, table, ratings, p)
+    if row["kind"] not in ("positive", "placebo"):
+        raise ValueError(f"control {row['name']!r} is of kind {row['kind']!r}: say positive or placebo")
+    passed, expected = effect.low > 0, "above 0"
+    if row["kind"] == "placebo":
+        passed, expected = effect.high < row["delta"], f"below {row['delta']:g}"
+    told = {"name": row["name"], "kind": row["kind"], "expected": expected, "passed": bool(passed)}
+    return told | {"contrast": dict(row["contrast"]), "measure": row["measure"]} | about | effect._asdict()
+
+
+def _correct(rows: list[dict]) -> None:
+    """Holm: a secondary claim that is held or not held by its own interval alone stays undecided."""
+    for row, adjusted in zip(rows, effects.holm([row["p"] for row in rows]), strict=True):
+        row["p_holm"] = adjusted
+        if row["verdict"] in ("held", "not held") and row["direction"] != "not lower" and adjusted >= ALPHA:
+            row["verdict"] = "undecided"
+
+
+def guard(confirmed: pd.DataFrame, arm: str) -> list[dict]:
+    """Rows that say whether an arm's samples are still texts, beside the reference's samples of the same prompts.
+
+    Share that ends by itself and distinct word pairs at least 0.9 of the reference's; at most 0.05 more texts of fewer
+    than three words; on average at most 1 nat a token less likely under the reference.
+    """
+    own, other = ({
+        "share that ends by itself": part["finished"].mean(),
+        "distinct word pairs": metrics.distinct_n(part["text"].fillna("").tolist(), 2),
+        "share under three words": (part["text"].fillna("").str.split().str.len() < 3).mean(),
+        "surprise under the reference": part["surprise"].mean(),
+    } for part in (confirmed[confirmed["arm"] == name] for name in (arm, "reference")))  # fmt: skip
+    bounds = {
+        "share that ends by itself": (0.9 * other["share that ends by itself"], 1.0),
+        "distinct word pairs": (0.9 * other["distinct word pairs"], 1.0),
+        "share under three words": (0.0, other["share under three words"] + 0.05),
+        "surprise under the reference": (0.0, other["surprise under the reference"] + 1.0),
+    }
+    return [
+        {"name": name, "kind": "guard", "arm": arm, "expected": f"{low:.3g} to {high:.3g}",
+         "estimate": float(own[name]), "passed": bool(low <= own[name] <= high)}
+        for name, (low, high) in bounds.items()
+    ]  # fmt: skip
+
+
+def print_sentences(decided: Mapping[str, Sequence[Mapping]]) -> None:
+    """Controls and claims in words, as they came out."""
+    for row in decided["controls"]:
+        name = f"{row['name']} of {row['arm']}" if row["kind"] == "guard" else row["name"]
+        value = f"{row['estimate']:+.3f}" + (f" [{row['low']:+.3f}, {row['high']:+.3f}]" if "low" in row else "")
+        print(f"{'passed' if row['passed'] else 'FAILED'}: {row['kind']} control {name}: {value}, {row['expected']}")
+    for row in decided["claims"]:
+        effect = f"{row['estimate']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+        print(f"\n{row['verdict'].upper()} ({row['kind']}): {row['claim']}\n  {row['test']}: {effect}"
+              f"; an effect of {row['delta']:g} matters.")  # fmt: skip
+        if row["because"]:
+            print(f"  Not tested because of: {row['because']}.")

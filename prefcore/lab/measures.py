@@ -1,0 +1,71 @@
+"""What arms are measured by, in one table: a row for each arm, training seed and unit; empty where a unit has no value.
+
+Columns ratio_1 ... ratio_K hold the log-ratios of the bank's answers to a prompt (scoring/bank.py); their measures are
+`rho` and `order`, against the ratings of these answers. Any other column is a measure by its mean over units.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from prefcore.data.types import Parameters
+from prefcore.scoring import bank, effects
+
+Ratings = Mapping[str, Sequence[float]]  # of each prompt of the bank, by its id, one for each answer
+CONFIRMED = "gold_confirmed"  # mean gold of samples that were drawn at the common distance
+
+
+def rows_of(ratios: np.ndarray, ids: Sequence[str], *, arm: str, seed: int) -> pd.DataFrame:
+    """The rows of one policy on a bank, from its log-ratios [n, K]."""
+    names = [f"ratio_{k + 1}" for k in range(ratios.shape[1])]
+    frame = pd.DataFrame(ratios.round(4), columns=names).astype(float)
+    frame.insert(0, "arm", arm)
+    frame.insert(1, "seed", seed)
+    frame.insert(2, "id", list(ids))
+    return frame
+
+
+def ratings_of(found: bank.Bank, rater: str) -> Ratings:
+    """One rater's ratings of a bank."""
+    return dict(zip((example.id for example in found.examples), found.ratings[rater], strict=True))
+
+
+def parts_of(table: pd.DataFrame, measure: str, ratings: Ratings, arms: Sequence[str]) -> dict[str, np.ndarray]:
+    """What effects.py sums, for each of these arms, on the seeds and units that all of them have."""
+    columns = [name for name in table if name.startswith("ratio_")] if measure in ("rho", "order") else [measure]
+    if missing := sorted({*columns} - {*table}) or not columns:
+        raise ValueError(f"the table has no {measure} ({missing}), but {list(table)}")
+    known = table.dropna(subset=columns)
+    tables = {arm: known[known["arm"] == arm].pivot(index="seed", columns="id", values=columns) for arm in arms}
+    seeds = sorted(set.intersection(*(set(one.index) for one in tables.values())))
+    ids = sorted(set.intersection(*(set(one.columns.get_level_values(1)) for one in tables.values())))
+    if not seeds or not ids:
+        raise ValueError(f"{', '.join(arms)} share no training seed or no unit with a {measure}")
+    values = {
+        arm: np.stack([one[name].loc[seeds, ids].to_numpy(float) for name in columns], axis=2)
+        for arm, one in tables.items()
+    }
+    if measure not in ("rho", "order"):
+        return {arm: effects.mean_parts(value[..., 0]) for arm, value in values.items()}
+    rated = np.array([ratings[id] for id in ids], float)
+    parts = effects.correlation_parts if measure == "rho" else effects.order_parts
+    return {arm: parts(value, rated) for arm, value in values.items()}
+
+
+def summarise(table: pd.DataFrame, ratings: Ratings, p: Parameters) -> pd.DataFrame:
+    """A row an arm: rho with its interval over seeds and prompts, its spread over seeds, the share of answer pairs in
+    the raters' order, and how far from the reference it ended (nats), mean over seeds.
+    """
+    rows = []
+    for arm in dict.fromkeys(table.dropna(subset=["ratio_1"])["arm"]):
+        parts = parts_of(table, "rho", ratings, [arm])[arm]
+        effect = effects.contrast({arm: parts}, {arm: 1}, seed=p.seed)
+        own = table[table["arm"] == arm].filter(like="ratio_").dropna()
+        rows.append({
+            "arm": arm, "estimate": effect.estimate, "low": effect.low, "high": effect.high, "seeds": parts.shape[1],
+            "spread": effects.spread_over_seeds(parts) if parts.shape[1] > 1 else None,
+            "order": float(effects.measure(parts_of(table, "order", ratings, [arm])[arm].mean(2)).mean()),
+            "nats": bank.distance(own.to_numpy()),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
