@@ -4,6 +4,7 @@ python -m prefcore data                     raw data and weights into data/
 python -m prefcore stage FUNCTION           what a stage of dvc.yaml calls, as lab.pipeline.fit_judge [--profile quick]
 python -m prefcore notebook METHOD          the notebook of a method [--profile quick]
 python -m prefcore study METHOD             the study of one method, with the stages that it needs, through DVC
+python -m prefcore verdicts                 every verdict of the studies, made again from committed files
 python -m prefcore smoke [--device cuda]    every notebook with a tiny random model
 python -m prefcore run METHOD --data FILE_OR_HUB_ID [--set key=value ...] [--drop-bad]
 python -m prefcore run chase_sql --data FILE_OR_FOLDER [--databases DIR] [--eval-data ... --eval-databases DIR]
@@ -38,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     for command in (stage, notebook):
         command.add_argument("--profile", default="")
     commands.add_parser("study").add_argument("method")
+    commands.add_parser("verdicts").add_argument("--profile", default="study")
     commands.add_parser("smoke").add_argument("--device", default="cpu")
     run = commands.add_parser("run")
     run.add_argument("method")
@@ -60,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         "stage": _stage,
         "notebook": _notebook,
         "study": _study,
+        "verdicts": _verdicts,
         "smoke": _smoke,
         "run": _run,
         "sample": _sample,
@@ -157,6 +160,27 @@ def _study(given) -> None:
     from prefcore.lab import study
 
     study.run(given.method)
+
+
+def _verdicts(given) -> int:
+    import json
+
+    from prefcore.data.types import freeze
+    from prefcore.lab import decisions, parameters
+
+    params, changed = read_params(given.profile), 0
+    chapters = [name for name, block in params["methods"].items() if block and "claims" in block]
+    there = [name for name in chapters if Path(f"scores/{given.profile}/{name}.csv.gz").exists()]
+    for name in there:
+        p = freeze(parameters.choose(f"notebooks/{name}.ipynb", params))
+        known = json.loads(Path(f"metrics/{given.profile}/{name}.json").read_text(encoding="utf-8"))
+        for row in decisions.again(name, p, known):
+            effect = f"{row['estimate']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+            mark = "" if row["verdict"] == row["committed"] else f"; COMMITTED: {row['committed']}"
+            print(f"{name:5} {row['kind']:9} {row['verdict']:14} {effect:26} {row['claim']}{mark}")
+            changed += bool(mark)
+    print(f"{len(there)} chapters ({', '.join(there) or 'none'}); {changed} verdicts differ from the committed ones")
+    return 1 if changed else 0
 
 
 def _run(given) -> None:

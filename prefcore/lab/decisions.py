@@ -6,12 +6,13 @@ where there are fewer than SEEDS training seeds: such a claim is *not tested*, a
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import pandas as pd
 
 from prefcore.data.types import Parameters
-from prefcore.lab import measures
-from prefcore.scoring import effects, metrics
+from prefcore.lab import measures, runs
+from prefcore.scoring import bank, effects, metrics
 from prefcore.scoring.effects import Effect
 
 NOT_TESTED = "not tested"
@@ -88,8 +89,13 @@ def _correct(rows: list[dict]) -> None:
             row["verdict"] = "undecided"
 
 
-def guard(confirmed: pd.DataFrame, arm: str) -> list[dict]:
-    """Rows that say whether an arm's samples are still texts, beside the reference's samples of the same prompts.
+def guard(samples: pd.DataFrame) -> list[dict]:
+    """Rows that say whether each arm's samples are still texts, beside the reference's for the same prompts."""
+    return [row for arm in dict.fromkeys(samples["arm"]) if arm != "reference" for row in _guard(samples, arm)]
+
+
+def _guard(samples: pd.DataFrame, arm: str) -> list[dict]:
+    """Rows of one arm.
 
     Share that ends by itself and distinct word pairs at least 0.9 of the reference's; at most 0.05 more texts of fewer
     than three words; on average at most 1 nat a token less likely under the reference.
@@ -99,7 +105,7 @@ def guard(confirmed: pd.DataFrame, arm: str) -> list[dict]:
         "distinct word pairs": metrics.distinct_n(part["text"].fillna("").tolist(), 2),
         "share under three words": (part["text"].fillna("").str.split().str.len() < 3).mean(),
         "surprise under the reference": part["surprise"].mean(),
-    } for part in (confirmed[confirmed["arm"] == name] for name in (arm, "reference")))  # fmt: skip
+    } for part in (samples[samples["arm"] == name] for name in (arm, "reference")))  # fmt: skip
     bounds = {
         "share that ends by itself": (0.9 * other["share that ends by itself"], 1.0),
         "distinct word pairs": (0.9 * other["distinct word pairs"], 1.0),
@@ -111,6 +117,21 @@ def guard(confirmed: pd.DataFrame, arm: str) -> list[dict]:
          "estimate": float(own[name]), "passed": bool(low <= own[name] <= high)}
         for name, (low, high) in bounds.items()
     ]  # fmt: skip
+
+
+def again(method: str, p: Parameters, known: Mapping, root: str | Path = ".") -> list[dict]:
+    """The claims of a chapter made anew from committed files alone, with `committed`, the verdict that `known` holds.
+
+    Read are the measures of its arms (scores/), the ratings of the bank (banks/), and the claims and controls of
+    params.yaml; `known` is its metrics file, of which the guards are kept, as they were read off texts.
+    """
+    table = runs.read_measures(p.profile, method, root)
+    rows = bank.read(Path(root) / "banks" / f"{p.profile}.jsonl", "test")
+    ratings = {row.id: row.ratings["gold"] for row in rows}
+    guards = [row for row in known["controls"] if row["kind"] == "guard"]
+    committed = {row["claim"]: row["verdict"] for row in known["claims"]}
+    claims = decide(table, ratings, p, guards)["claims"]
+    return [{"method": method, "committed": committed.get(row["claim"], "none")} | row for row in claims]
 
 
 def print_sentences(decided: Mapping[str, Sequence[Mapping]]) -> None:

@@ -69,3 +69,21 @@ def summarise(table: pd.DataFrame, ratings: Ratings, p: Parameters) -> pd.DataFr
             "nats": bank.distance(own.to_numpy()),
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def as_metrics(summary: pd.DataFrame) -> dict:
+    """The summary as nested plain numbers, arm by arm."""
+    rows = summary.astype(object).where(summary.notna(), None).to_dict("records")
+    return {row.pop("arm"): row for row in rows}
+
+
+def average(samples: pd.DataFrame) -> pd.DataFrame:
+    """Means of the numbers of each arm's samples."""
+    names = [name for name in ("gold", "proxy", "kl", "surprise", "length", "finished", "factor") if name in samples]
+    return samples.groupby("arm", sort=False)[names].mean()
+
+
+def side_by_side(samples: pd.DataFrame, size: int = 5) -> pd.DataFrame:
+    """The same prompts continued by every arm, for a person to read."""
+    first = samples[samples["seed"] == 0].drop_duplicates(["arm", "prompt"])
+    return first.pivot(index="prompt", columns="arm", values="text")[list(dict.fromkeys(first["arm"]))].head(size)

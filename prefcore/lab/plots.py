@@ -86,20 +86,20 @@ def scores_with_intervals(frame: pd.DataFrame, ax: Axes, *, label: str = "gold s
     return ax
 
 
-def reward_kl_frontier(frame: pd.DataFrame, ax: Axes, *, label: str = "gold score", unit: str = RATING) -> Axes:
-    """Score against distance from the reference, one line per method (and arm), its points joined in order of KL.
+def arms_by_chapter(frame: pd.DataFrame, ax: Axes, *, label: str = "ρ with gold") -> Axes:
+    """A dot with its interval for each arm, chapter by chapter; the chapter's own method in full colour, others pale.
 
-    Columns: method, kl, estimate, low, high; optional arm, and beta (written beside the point).
+    Columns: method (the chapter), arm, main, estimate, low, high.
     """
-    _need(frame, "method", "kl", "estimate", "low", "high")
-    for method, name, line, part in _arms(frame):
-        part = part.sort_values("kl")
-        _line(ax, part["kl"], part, method, line, name)
-    for row in frame.itertuples(index=False) if "beta" in frame else ():
-        here = (row.kl, row.estimate)
-        ax.annotate(f"β={row.beta:g}", here, xytext=(4, 4), textcoords="offset points", fontsize=8)
-    ax.set(xlabel="KL from the reference (nats per answer, sampled)", ylabel=_label(label, unit))
-    return _legend(ax)
+    _need(frame, "method", "arm", "main", "estimate", "low", "high")
+    ax.axvline(0, color="grey", linewidth=1)
+    for y, row in enumerate(frame.itertuples(index=False)):
+        style = {"fmt": MARKERS.get(row.method, "o"), "color": _colour(row.method), "alpha": 1.0 if row.main else 0.4}
+        ax.errorbar(row.estimate, y, xerr=_bars(row.estimate, row.low, row.high), capsize=3, **style)
+    names = [f"{row.method}: {row.arm}" for row in frame.itertuples(index=False)]
+    ax.set(xlabel=_label(label, "correlation within a prompt"), yticks=range(len(frame)), yticklabels=names)
+    ax.set_ylim(len(frame) - 0.5, -0.5)
+    return ax
 
 
 def data_size_curve(frame: pd.DataFrame, ax: Axes, *, label: str = "gold score", unit: str = RATING) -> Axes:

@@ -1,8 +1,10 @@
 """Where a run ends: its metrics, history and per-prompt scores, written so that equal runs give equal bytes.
 
     runs/<profile>/<method>/history.csv, scores.csv      metrics/<profile>/<method>.json
+    scores/<profile>/<method>.csv.gz: what its verdicts rest on, unit by unit, in git
 """
 
+import gzip
 import json
 import math
 import shutil
@@ -40,6 +42,21 @@ def finish(
     path = write_metrics(metrics, profile, method, root)
     shutil.rmtree(Path(root) / ".checkpoints" / profile / method, ignore_errors=True)  # the next run is a new one
     return path
+
+
+def save_measures(table: pd.DataFrame, profile: str, method: str, root: str | Path = ".") -> Path:
+    """The table of lab/measures.py as scores/<profile>/<method>.csv.gz, from which every verdict can be made again."""
+    _check_table(table, f"{method} measures", gaps=True)
+    text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+    path = Path(root) / "scores" / profile / f"{method}.csv.gz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(text.encode(), mtime=0))
+    return path
+
+
+def read_measures(profile: str, method: str, root: str | Path = ".") -> pd.DataFrame:
+    """What save_measures wrote; FileNotFoundError where the chapter has not run."""
+    return pd.read_csv(Path(root) / "scores" / profile / f"{method}.csv.gz")
 
 
 def read_metrics(

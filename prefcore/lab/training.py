@@ -55,21 +55,64 @@ def run_arm(
     return Arm(fresh, tokenizer, history, rows)
 
 
-def tune(run: Callable[[float], Arm], rates: Sequence[float], task: Task, p: Parameters, *, default: float) -> tuple:
-    """(learning rate, rho of each) by the measure on the validation bank, with the rater that settings are chosen by.
-
-    run(rate) trains the arm and measures it on validation. Without any rate the default is taken.
+class Runs(NamedTuple):
+    """All runs of a chapter: `table` of measures (lab/measures.py), training history, samples at the common distance
+    (the reference's own among them), and the one trained arm that is kept.
     """
+
+    table: pd.DataFrame
+    history: pd.DataFrame
+    samples: pd.DataFrame
+    kept: Arm
+
+
+def run_all(
+    p: Parameters, task: Task, run: Callable[[str, int], Arm], arms: Sequence[str], *, keep: str
+) -> Runs:
+    """run(arm, seed) for each arm and each of `seeds`; samples of the arms in `confirm`, for `confirm_seeds` each."""
+    tables, histories, samples, kept = [], [], [], None
+    tokenizer, reference = load_reference(p)
+    for s in range(p.confirm_seeds):
+        samples.append(task.write(reference, tokenizer, arm="reference", seed=s).assign(factor=0.0))
+    for arm in arms:
+        for s in range(p.seeds):
+            trained = run(arm, s)
+            tables.append(trained.scores)
+            histories.append(trained.history)
+            if arm in p.confirm and s < p.confirm_seeds:
+                samples.append(confirm(p, task, trained, name=arm, seed=s))
+            kept = trained if (arm, s) == (keep, 0) else kept
+    written = pd.concat(samples)
+    if "gold" in written:
+        tables.append(written[["arm", "seed", "id"]].assign(**{measures.CONFIRMED: written["gold"]}))
+    return Runs(pd.concat(tables), pd.concat(histories), written, kept)
+
+
+def tune(
+    p: Parameters, task: Task, run: Callable[[str, float], Arm], arms: Sequence[str]
+) -> tuple[dict[str, float], pd.DataFrame]:
+    """(learning rate of each arm, rho of each that was tried) on the validation bank, with the rater for such choices.
+
+    run(arm, rate) trains the arm and measures it on validation. Without any of `rates` it is that of `learning_rates`.
+    """
+    chosen = {arm: p.learning_rates[arm] for arm in arms}
+    if not p.rates:
+        return chosen, pd.DataFrame()
     tokenizer, _ = load_reference(p)
     ratings = measures.ratings_of(task.bank("validation", tokenizer), task.chosen_by)
-    found = {rate: measures.summarise(run(rate).scores, ratings, p)["estimate"].item() for rate in rates}
-    return (max(found, key=found.get) if found else default), found
+    tried = {}
+    for arm in arms:
+        found = {rate: measures.summarise(run(arm, rate).scores, ratings, p).iloc[0] for rate in p.rates}
+        chosen[arm] = max(found, key=lambda rate: found[rate]["estimate"])
+        tried |= {(arm, rate): {"rho": row["estimate"], "nats": row["nats"]} for rate, row in found.items()}
+    table = pd.DataFrame(tried).T.rename_axis(["arm", "rate"]).reset_index()
+    return chosen, table.assign(chosen=table["arm"].map(chosen) == table["rate"])
 
 
 def confirm(p: Parameters, task: Task, arm: Arm, *, name: str, seed: int) -> pd.DataFrame:
-    """Samples of an arm, its adapter scaled to `confirm_nats` from the reference, one for each fresh prompt, rated.
+    """Samples of an arm, its adapter scaled to `confirm_nats` from the reference, one for each fresh prompt.
 
-    Columns as evaluate.score_policy has them, and `factor`. A policy that does not get so far gives an empty table.
+    Columns as the task's `write` has them, and `factor`. A policy that does not get so far gives an empty table.
     """
     answers = task.bank("test", arm.tokenizer)
     few = bank.Bank(answers.examples[: p.confirm_bank], {})
@@ -80,8 +123,7 @@ def confirm(p: Parameters, task: Task, arm: Arm, *, name: str, seed: int) -> pd.
         print(f"{name}, seed {seed}: {error}")
         return pd.DataFrame()
     with models.scaled(arm.policy, factor):
-        frame = task.sample_fresh(arm.policy, arm.tokenizer, arm=name, seed=seed)
-    return frame.assign(factor=factor)
+        return task.write(arm.policy, arm.tokenizer, arm=name, seed=seed).assign(factor=factor)
 
 
 def fresh_policy(p: Parameters, seed: int) -> tuple:

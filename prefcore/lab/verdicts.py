@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 from prefcore.scoring import metrics
 from prefcore.scoring.metrics import Interval
 
-VERDICTS = ("held", "not held", "undecided")
-COLUMNS = ("claim", "test", "verdict", "estimate", "low", "high", "detectable")
+VERDICTS = ("held", "not held", "no difference", "undecided", "not tested")
+COLUMNS = ("kind", "claim", "test", "verdict", "estimate", "low", "high", "delta", "detectable")
 
 
 def claim(
@@ -39,8 +39,12 @@ def paired(
 
 
 def table(results: Mapping[str, Mapping]) -> pd.DataFrame:
-    """All claims of `results` (method -> metrics, as runs.read_metrics gives them), one row each, method first."""
-    rows = [{"method": method, **row} for method, found in results.items() for row in found.get("claims", [])]
+    """All claims of `results` (method -> metrics, as runs.read_metrics gives them), one row each, method first.
+
+    Chapters that do not name claims beforehand (lab/decisions.py) have no kind: it is empty.
+    """
+    plain = {"kind": ""}
+    rows = [plain | {"method": method, **row} for method, found in results.items() for row in found.get("claims", [])]
     return pd.DataFrame(rows, columns=["method", *COLUMNS])
 
 

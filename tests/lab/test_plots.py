@@ -20,7 +20,7 @@ RELIABILITY = pd.DataFrame({"predicted": [0.2, 0.8], "observed": [0.25, 0.7], "c
 FIGURES = [
     (plots.training_curve, CURVE),
     (plots.scores_with_intervals, SCORES),
-    (plots.reward_kl_frontier, SCORES),
+    (plots.arms_by_chapter, SCORES.assign(main=[True, False, False])),
     (plots.data_size_curve, SCORES),
     (plots.reliability, RELIABILITY),
 ]
@@ -46,7 +46,7 @@ def test_no_colour_vanishes_on_white():
 def test_a_figure_returns_its_axes_with_a_label_on_both(draw, frame):
     ax = axes()
     assert draw(frame, ax) is ax
-    assert ax.get_xlabel() and (ax.get_ylabel() or draw is plots.scores_with_intervals)
+    assert ax.get_xlabel() and (ax.get_ylabel() or draw in (plots.scores_with_intervals, plots.arms_by_chapter))
 
 
 @pytest.mark.parametrize("draw, frame", FIGURES)
@@ -66,9 +66,8 @@ def test_a_frame_without_rows_or_columns_is_refused(draw, frame):
         draw(frame.drop(columns=column), axes())
 
 
-@pytest.mark.parametrize("draw", [plots.reward_kl_frontier, plots.data_size_curve])
-def test_the_unit_of_a_score_stands_on_its_axis(draw):
-    assert draw(SCORES, axes(), label="win_rate", unit="%").get_ylabel() == "win rate (%)"
+def test_the_unit_of_a_score_stands_on_its_axis():
+    assert plots.data_size_curve(SCORES, axes(), label="win_rate", unit="%").get_ylabel() == "win rate (%)"
 
 
 def test_one_seed_is_one_line_and_several_are_their_mean_and_each():
@@ -93,15 +92,15 @@ def test_the_first_row_is_on_top_and_intervals_reach_their_ends():
     assert ends == [pytest.approx([0.4, 0.7]), pytest.approx([0.2, 0.4]), pytest.approx([0.35, 0.6])]
 
 
-def test_a_frontier_joins_its_points_in_order_of_kl():
-    frame = SCORES.assign(arm="", method="odpo")
-    ax = plots.reward_kl_frontier(frame, axes())
-    assert list(ax.get_lines()[0].get_xdata()) == [1.0, 2.0, 3.0]
-    assert {t.get_text() for t in ax.texts} == {"β=0.1", "β=0.5", "β=0.2"}
+def test_a_chapters_own_method_is_in_full_colour_and_its_rivals_are_pale():
+    ax = plots.arms_by_chapter(SCORES.assign(main=[True, False, False]), axes())
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["odpo: log", "dpo: ", "odpo: ratio"]
+    dots = [c[0] for c in ax.containers]
+    assert [dot.get_alpha() for dot in dots] == [1.0, 0.4, 0.4] and dots[0].get_color() == plots.COLOURS["odpo"]
 
 
 def test_arms_of_one_method_share_its_colour_and_differ_in_line_and_legend():
-    ax = plots.reward_kl_frontier(SCORES, axes())
+    ax = plots.data_size_curve(SCORES, axes())
     lines = {c.get_label(): c[0] for c in ax.containers}
     log, dpo, ratio = (lines[name] for name in ("odpo, log", "dpo", "odpo, ratio"))
     assert log.get_color() == ratio.get_color() == plots.COLOURS["odpo"] and dpo.get_color() == plots.COLOURS["dpo"]
@@ -138,6 +137,6 @@ def test_equal_figures_give_equal_bytes(tmp_path, suffix):
     with matplotlib.rc_context():
         plots.theme()
         for name in "ab":
-            plots.save(plots.reward_kl_frontier(SCORES, axes()).figure, tmp_path / "new" / f"{name}{suffix}")
+            plots.save(plots.data_size_curve(SCORES, axes()).figure, tmp_path / "new" / f"{name}{suffix}")
     a, b = ((tmp_path / "new" / f"{name}{suffix}").read_bytes() for name in "ab")
     assert a == b and b"Matplotlib" not in a.replace(b"Matplotlib-generated", b"")[:400]

@@ -1,0 +1,135 @@
+"""From measures to verdicts: what was named before, what passes, and what is not tested at all."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from prefcore.data import files
+from prefcore.data.types import freeze
+from prefcore.lab import decisions, measures, runs
+from prefcore.scoring import bank
+
+IDS = [f"x{i}" for i in range(200)]
+RNG = np.random.default_rng(0)
+RATED = RNG.normal(size=(200, 4))
+RATINGS = dict(zip(IDS, RATED, strict=True))
+CLAIM = {"kind": "primary", "claim": "new beats old", "contrast": {"new": 1, "old": -1}, "measure": "rho",
+         "direction": "higher", "delta": 0.02}  # fmt: skip
+POSITIVE = {"kind": "positive", "name": "more data", "contrast": {"old": 1, "few": -1}, "measure": "rho"}
+PLACEBO = {"kind": "placebo", "name": "shuffled", "contrast": {"shuffled": 1}, "measure": "rho", "delta": 0.05}
+
+
+def table(seeds=4, **strengths):
+    """Measures of arms whose log-ratios are so much rating and the rest noise."""
+    rng = np.random.default_rng(1)
+    rows = [
+        measures.rows_of(strength * RATED + rng.normal(size=RATED.shape), IDS, arm=arm, seed=seed)
+        for seed in range(seeds) for arm, strength in strengths.items()
+    ]  # fmt: skip
+    return pd.concat(rows)
+
+
+def decide(found, claims=(CLAIM,), controls=(POSITIVE, PLACEBO), guards=()):
+    p = freeze({"seed": 0, "claims": list(claims), "controls": list(controls), "profile": "toy"})
+    return decisions.decide(found, RATINGS, p, guards)
+
+
+def test_a_difference_that_is_there_is_held_and_says_what_it_rests_on():
+    (row,) = decide(table(new=0.6, old=0.3, few=0.1, shuffled=0.0))["claims"]
+    assert (row["verdict"], row["because"]) == ("held", "") and row["low"] > 0.1
+    assert row["test"] == "rho of new − old, 200 units × 4 training seed(s)"
+
+
+@pytest.mark.parametrize(
+    ("strengths", "because"),
+    [
+        ({"few": 0.3, "shuffled": 0.0}, "more data"),  # the positive control shows nothing
+        ({"few": 0.1, "shuffled": 0.3}, "shuffled"),  # the placebo gains
+        ({"few": 0.1}, "shuffled did not run"),
+    ],
+)
+def test_where_a_control_does_not_pass_or_did_not_run_nothing_is_tested(strengths, because):
+    (row,) = decide(table(new=0.6, old=0.3, **strengths))["claims"]
+    assert (row["verdict"], row["because"]) == ("not tested", because)
+
+
+def test_one_training_seed_decides_nothing():
+    (row,) = decide(table(seeds=1, new=0.9, old=0.3, few=0.1, shuffled=0.0))["claims"]
+    assert row["verdict"] == "not tested" and "1 training seed" in row["because"]
+
+
+def test_a_failed_guard_takes_the_verdict_from_its_arm_alone():
+    other = CLAIM | {"claim": "old beats few", "contrast": {"old": 1, "few": -1}}
+    guards = [{"name": "distinct word pairs", "kind": "guard", "arm": "new", "passed": False}]
+    first, second = decide(table(new=0.6, old=0.3, few=0.1, shuffled=0.0), [CLAIM, other], guards=guards)["claims"]
+    assert (first["verdict"], first["because"]) == ("not tested", "distinct word pairs of new")
+    assert second["verdict"] == "held"
+
+
+def test_a_claim_about_an_arm_that_did_not_run_is_named_and_left_out(capsys):
+    assert decide(table(old=0.3, few=0.1, shuffled=0.0))["claims"] == []
+    assert "NOT RUN HERE: new beats old (no arm new)" in capsys.readouterr().out
+
+
+def test_secondary_claims_are_corrected_for_their_number_and_primary_ones_are_not():
+    """A difference that its own interval just shows is undecided among twenty such claims."""
+    found = table(new=0.345, old=0.3, few=0.1, shuffled=0.0)
+    one = CLAIM | {"kind": "secondary"}
+    (alone,) = decide(found, [one])["claims"]
+    assert alone["verdict"] == "held" and 0.0025 < alone["p"] < 0.05
+    assert {row["verdict"] for row in decide(found, [one] * 20)["claims"]} == {"undecided"}
+    assert {row["verdict"] for row in decide(found, [CLAIM] * 20)["claims"]} == {"held"}
+
+
+def test_guards_compare_samples_with_the_references_for_the_same_prompts():
+    def rows(arm, text, finished, surprise):
+        return pd.DataFrame({"arm": arm, "seed": 0, "text": text, "finished": finished, "surprise": surprise})
+
+    plain = rows("reference", [f"one two {i} four" for i in range(20)], [True] * 18 + [False] * 2, 3.0)
+    same = rows("same", [f"one two {i} six" for i in range(20)], [True] * 18 + [False] * 2, 3.5)
+    broken = rows("broken", ["good good good good"] * 18 + ["good"] * 2, [False] * 20, 4.5)
+    found = decisions.guard(pd.concat([plain, same, broken]))
+    passed = {arm: [row["passed"] for row in found if row["arm"] == arm] for arm in ("same", "broken")}
+    assert passed == {"same": [True] * 4, "broken": [False] * 4}
+
+
+def test_verdicts_are_made_again_from_committed_files_and_a_changed_one_is_seen(tmp_path):
+    found = table(new=0.6, old=0.3, few=0.1, shuffled=0.0)
+    p = freeze({"seed": 0, "claims": [CLAIM], "controls": [POSITIVE, PLACEBO], "profile": "toy"})
+    runs.save_measures(found, "toy", "dpo", tmp_path)
+    rows = [bank.Rated(i, "", "test", "", (), (), (), {"gold": list(rated)}) for i, rated in RATINGS.items()]
+    files.write_lines(rows, tmp_path / "banks" / "toy.jsonl")
+    known = decisions.decide(found, RATINGS, p)
+    (row,) = decisions.again("dpo", p, known, tmp_path)
+    assert row["verdict"] == row["committed"] == "held"
+    assert row["estimate"] == pytest.approx(known["claims"][0]["estimate"], abs=1e-6)
+    known["claims"][0]["verdict"] = "not held"
+    assert decisions.again("dpo", p, known, tmp_path)[0]["committed"] == "not held"
+
+
+def test_a_table_of_measures_is_kept_to_the_byte(tmp_path):
+    found = table(new=0.6, old=0.3)
+    first = runs.save_measures(found, "toy", "a", tmp_path).read_bytes()
+    assert runs.save_measures(found, "toy", "a", tmp_path).read_bytes() == first
+    pd.testing.assert_frame_equal(runs.read_measures("toy", "a", tmp_path), found.reset_index(drop=True), atol=1e-4)
+    with pytest.raises(ValueError, match="bad values"):
+        runs.save_measures(found.assign(ratio_1=np.inf), "toy", "a", tmp_path)
+
+
+def test_parts_are_paired_on_the_seeds_and_units_that_all_arms_have():
+    found = table(new=0.6, old=0.3)
+    found = found[~((found["arm"] == "old") & ((found["seed"] == 3) | (found["id"] == "x0")))]
+    parts = measures.parts_of(found, "rho", RATINGS, ["new", "old"])
+    assert parts["new"].shape == parts["old"].shape == (3, 3, 199)
+    with pytest.raises(ValueError, match="has no gold_confirmed"):
+        measures.parts_of(found, measures.CONFIRMED, RATINGS, ["new"])
+
+
+def test_a_summary_tells_each_arm_with_its_spread_and_distance():
+    found = table(new=0.6, old=0.0)
+    found[[c for c in found if c.startswith("ratio")]] -= 0.5
+    summary = measures.summarise(found, RATINGS, freeze({"seed": 0})).set_index("arm")
+    assert summary["estimate"]["new"] == pytest.approx(0.6 / np.sqrt(1.36), abs=0.06)
+    assert summary["low"]["old"] < 0 < summary["high"]["old"] and summary["order"]["new"] > 0.6
+    assert summary["nats"].round(1).tolist() == [0.5, 0.5] and summary["seeds"].tolist() == [4, 4]
+    assert measures.as_metrics(summary.reset_index())["new"]["seeds"] == 4
