@@ -41,9 +41,9 @@ COMMON = {
 }  # fmt: skip
 METHODS = {  # random scorers and judges say little, so no threshold may leave a method without data
     "dpo": {"confirm_nats": 0.001}, "odpo": {"confirm_nats": 0.001}, "kto": {"confirm_nats": 0.001},
-    "bco": {"prompt_sample_size": 16, "classifier_prompts": 20},
-    "ulma": {"good_rating": 1.0},
-    "osp": {"tie": 0.0},
+    "bco": {"prompt_sample_size": 16, "classifier_prompts": 4, "confirm_nats": 0.001},
+    "ulma": {"good_rating": 1.0, "confirm_nats": 0.001},
+    "osp": {"tie": 0.0, "confirm_nats": 0.001},
     "margin_rm": {"layers": 1, "max_tokens": 32, "people": 4, "draws": 60},
     "micro": {"heads": 3, "epochs": 1, "router_epochs": 2, "budget": 4, "hyre_pairs": 2},
     "autoraters": {"dense_votes": 2, "sft_epochs": 1, "samples": 4},
@@ -74,7 +74,7 @@ SHARED = {
 SIZES = {
     "prompts": 12, "validation_prompts": 4, "test_prompts": 6, "seeds": 2, "demonstrations": 8,
     "rates": [1.0e-3, 1.0e-2], "sizes": {"few": 4, "many": 8}, "betas": [0.05, 0.2],
-    "confirm_seeds": 1, "confirm_prompts": 4, "confirm_bank": 4,
+    "confirm_seeds": 1, "confirm_prompts": 4, "confirm_bank": 4, "likelihood_texts": 6, "mixed_rows": 8,
     # reward models and judges
     "pairs": 32, "validation_pairs": 12, "test_pairs": 24, "taught_pairs": 8, "asked_pairs": 2, "sft_pairs": 4,
     "pool_texts": [64, 24, 24], "criteria_pairs": [120, 24, 32], "planted_pairs": [240, 24], "budgets": [2, 4],

@@ -27,26 +27,31 @@ def decide(
 
     A positive control passes where its interval lies above 0, a placebo where its interval excludes a gain of delta.
     """
-    known = set(table["arm"])
-    controls = [_control(row, table, ratings, p) for row in _there(p.controls, known)]
-    controls += guards
-    claims = [_claim(row, table, ratings, p) for row in _there(p.claims, known)]
+    present = _there(p.controls, table)
+    controls = [_control(row, table, ratings, p) for row in present] + list(guards)
+    claims = [_claim(row, table, ratings, p) for row in _there(p.claims, table)]
+    lacking = [f"{row['name']} did not run" for row in p.controls if row not in present]
     failed = [row["name"] for row in controls if not row["passed"] and row["kind"] != "guard"]
     for row in claims:
         unsafe = [f"{g['name']} of {g['arm']}" for g in guards if not g["passed"] and g["arm"] in row["contrast"]]
         few = [f"{row['seeds']} training seed(s)"] if row["seeds"] < SEEDS else []
-        lacking = [f"{c['name']} did not run" for c in p.controls if not set(c["contrast"]) <= known]
         if because := failed + lacking + unsafe + few:
             row |= {"verdict": NOT_TESTED, "because": "; ".join(because)}
     _correct([row for row in claims if row["kind"] == "secondary"])
     return {"claims": claims, "controls": controls}
 
 
-def _there(rows: Iterable[Mapping], known: set[str]) -> list[Mapping]:
+def _there(rows: Iterable[Mapping], table: pd.DataFrame) -> list[Mapping]:
+    """The rows whose arms all have the measure; the others are named."""
+    kept = []
     for row in rows:
-        if missing := sorted(set(row["contrast"]) - known):
-            print(f"NOT RUN HERE: {row.get('claim', row.get('name'))} (no arm {', '.join(missing)})")
-    return [row for row in rows if set(row["contrast"]) <= known]
+        column = "ratio_1" if row["measure"] in ("rho", "order") else row["measure"]
+        measured = set(table.dropna(subset=[column])["arm"]) if column in table else set()
+        if missing := sorted(set(row["contrast"]) - measured):
+            print(f"NOT RUN HERE: {row.get('claim', row.get('name'))} (no {row['measure']} of {', '.join(missing)})")
+        else:
+            kept.append(row)
+    return kept
 
 
 def estimate(row: Mapping, table: pd.DataFrame, ratings: measures.Ratings, p: Parameters) -> tuple[Effect, dict]:

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from prefcore.data import datasets, files, ratings, views
-from prefcore.data.types import Pair, Parameters, Prompt, Unary
+from prefcore.data.types import Example, Pair, Parameters, Prompt, Ranked, Unary
 from prefcore.engine import collate, models
 from prefcore.engine.collate import Encoded, Plan
+from prefcore.lab import pipeline
 from prefcore.scoring import bank, evaluate
 from prefcore.scoring.bank import Bank
 
@@ -30,10 +31,12 @@ class Task(NamedTuple):
     bank(split, tokenizer) is what an arm is measured on, "validation" or "test"; `rater` names the ratings of the test
     bank that count, `chosen_by` those of the validation bank. write(policy, tokenizer, arm=, seed=) are samples for
     prompts that nothing else has used, rated where there is a scorer. show(prompt, answer) is the text that a judge
-    reads.
-    demonstrations(least) are answers worth imitating and bad_answers(share) their opposite, as thumbs; `least` is a
-    human rating, `share` that of the samples with the lowest proxy scores (one's own data have neither: there, they are
-    the thumbs-up and the thumbs-down). scorers is None where nobody has measured the texts.
+    reads. human_and_sampled(policy, tokenizer, least=, size=) are at most `size` couples of a demonstration and a bad
+    answer to the same prompt, as thumbs: a human text rated `least` or better, and of the policy's `samples_per_prompt`
+    answers the one with the lowest proxy score. (One's own data have neither: there, they are chosen and rejected
+    answers, or where there are no pairs thumbs-up and thumbs-down of different prompts.) held_out_good(tokenizer,
+    least=, size=) are at most `size` good answers that nothing is trained on: validation texts rated `least` or better,
+    or the thumbs-up of one's own validation rows. scorers is None where nobody has measured the texts.
     """
 
     records: list
@@ -45,8 +48,8 @@ class Task(NamedTuple):
     chosen_by: str
     write: Callable[..., pd.DataFrame]
     show: Callable[[Prompt, str], str]
-    demonstrations: Callable[[float], list[Unary]]
-    bad_answers: Callable[[float], list[Unary]]
+    human_and_sampled: Callable[..., list[tuple[Unary, Unary]]]
+    held_out_good: Callable[..., list[Example]]
     scorers: evaluate.Scorers | None
 
 
@@ -81,15 +84,20 @@ def rated_task(p: Parameters) -> Task:
         fresh = bank.read(path, "fresh")[: p.confirm_prompts]
         return evaluate.score_policy(policy, tokenizer, fresh, scorers, **how)
 
-    def demonstrations(least):
-        good = ratings.good_texts(texts, least, p.seed)
-        return [Unary(text.id, text.prompt, text.completion, True) for text in good]
+    def human_and_sampled(policy, tokenizer, *, least, size):
+        by_prompt = {text.prompt: text for text in reversed(ratings.good_texts(texts, least, p.seed))}
+        chosen = list(by_prompt.values())[::-1][:size]
+        drawn = pipeline.sample_ranked(policy, tokenizer, chosen, scorers, p, seed=p.seed + 3)
+        return [couple(text, row) for text, row in zip(chosen, drawn, strict=True) if row.completions]
 
-    def bad_answers(share):
-        return views.lowest(views.scored(records), share)
+    def held_out_good(tokenizer, *, least, size):
+        good = [text for text in texts if text.split == "validation" and text.mean >= least and text.completion]
+        order = np.random.default_rng(p.seed).permutation(len(good))[:size]
+        rows = [Unary(good[i].id, good[i].prompt, good[i].completion, True) for i in order]
+        return encode(rows, p, tokenizer).examples
 
-    return Task(records, True, pairs, thumbs, open_bank, "gold", "proxy", write, evaluate.rated_text, demonstrations,
-                bad_answers, scorers)  # fmt: skip
+    return Task(records, True, pairs, thumbs, open_bank, "gold", "proxy", write, evaluate.rated_text,
+                human_and_sampled, held_out_good, scorers)  # fmt: skip
 
 
 def own_task(p: Parameters) -> Task:
@@ -119,11 +127,24 @@ def own_task(p: Parameters) -> Task:
         how = {"max_prompt": p.max_prompt, "max_new_tokens": p.max_new_tokens, "seed": seed, "arm": arm}
         return evaluate.write(policy, tokenizer, held_out["test"][: p.confirm_prompts], **how)
 
-    return Task(
-        records, bool(possible), pairs, thumbs, open_bank, "preference", "preference", write, end_of_prompt,
-        lambda least: [row for row in views.as_unary(records) if row.label],
-        lambda share: [row for row in views.as_unary(records) if not row.label], None,
-    )  # fmt: skip
+    def human_and_sampled(policy, tokenizer, *, least, size):
+        rows = views.pairs_to_unary(possible) if possible else views.as_unary(records)
+        up, down = ([row for row in rows if row.label == label] for label in (True, False))
+        return list(zip(up, down, strict=False))[:size]
+
+    def held_out_good(tokenizer, *, least, size):
+        found = open_bank("validation", tokenizer)
+        rows = zip(found.examples, found.ratings["preference"], strict=True)
+        return [e._replace(completions=e.completions[:1]) for e, preferred in rows if preferred[0] == 1][:size]
+
+    return Task(records, bool(possible), pairs, thumbs, open_bank, "preference", "preference", write, end_of_prompt,
+                human_and_sampled, held_out_good, None)  # fmt: skip
+
+
+def couple(text: ratings.Text, row: Ranked) -> tuple[Unary, Unary]:
+    """A human text and the worst (last) of the ranked samples for its prompt, as thumbs-up and thumbs-down."""
+    human = Unary(f"{text.id}/human", text.prompt, text.completion, True)
+    return human, Unary(f"{row.id}/sampled", row.prompt, row.completions[-1], False, row.finished[-1], row.tokens[-1])
 
 
 def load_reference(p: Parameters) -> tuple:

@@ -10,6 +10,8 @@ The shift is a constant in reward units (beta included), computed before the los
 Keep it, or the averages it comes from, in the training state: a resumed run that forgets it trains on another loss.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
@@ -17,7 +19,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from prefcore.data.types import LossOutput
+from prefcore.data import views
+from prefcore.data.types import LossOutput, Pair, Ranked, Unary
 from prefcore.engine.aggregate import find_positives, scale_to_class_means
 from prefcore.engine.ranks import sum_over_ranks
 from prefcore.engine.shapes import check_shapes, check_shares
@@ -114,6 +117,19 @@ def density_ratio_weights(prob: Tensor, *, minimum: float, maximum: float) -> Te
     return (prob / (1 - prob + 1e-8)).clamp(minimum, maximum).detach()
 
 
+def normalise_weights(ratio: Tensor, label: Tensor) -> Tensor:
+    """Weights [B] of all rows of a data set: the ratio over its mean on thumbs-down rows, so 1 there on average.
+
+    1 for thumbs-up rows. ratio [B]: the density ratio of each row's prompt, estimated or known; label [B]. Departs from
+    the authors' code, whose weights also change how much the thumbs-down count altogether.
+    """
+    check_shapes("ratio [B], label [B]", ratio, label)
+    positive = find_positives(label)
+    if positive.all() or ratio[~positive].mean() <= 0:
+        raise ValueError("no thumbs-down row has a density ratio above 0: give both classes, and clip the ratio")
+    return torch.where(positive, 1.0, ratio / ratio[~positive].mean())
+
+
 def fit_prompt_classifier(
     embeddings: ArrayLike, labels: ArrayLike, *, seed: int, sample_size: int
 ) -> LogisticRegression:
@@ -132,6 +148,36 @@ def fit_prompt_classifier(
     return LogisticRegression(class_weight="balanced", max_iter=1000).fit(embeddings[rows], positive[rows])
 
 
+def draw_mixture(
+    ranked: Sequence[Ranked], size: int, seed: int, *, up_domain: str, down_domain: str, share: float
+) -> list[Unary]:
+    """`size` thumbs of two domains, half of them up: the classes differ in their prompts, and overlap.
+
+    `share` of the thumbs-up come from up_domain and the others from down_domain; of the thumbs-down the reverse. The
+    labels are within the prompt: of two answers to it either the better is a row, thumbs-up, or the worse, thumbs-down.
+    No answer is used twice; a prompt gives a second row only where a domain has too few prompts. Drawn anew for each
+    seed. ValueError where there are too few answers.
+    """
+    if size < 2 or size % 2 or not 0 < share < 1 or up_domain == down_domain:
+        raise ValueError(
+            f"size {size}, share {share}, domains {up_domain!r} and {down_domain!r}: give an even number of rows, a "
+            "share between 0 and 1, and two domains"
+        )
+    rng, half = np.random.default_rng([seed, size]), size // 2
+    most = round(share * half)
+    rows = []
+    for domain, ups in ((up_domain, most), (down_domain, half - most)):
+        pairs = _disjoint_pairs([row for row in ranked if row.domain == domain], rng)
+        if len(pairs) < half:
+            raise ValueError(
+                f"{half} rows of the domain {domain!r} are wanted, and its prompts make {len(pairs)} pairs; the "
+                f"domains are {sorted({row.domain for row in ranked})}: ask for fewer rows, or sample more prompts"
+            )
+        dealt = [pairs[i] for i in rng.permutation(half).tolist()]
+        rows += [views.pairs_to_unary([pair])[0 if k < ups else 1] for k, pair in enumerate(dealt)]
+    return rows
+
+
 def _class_sums(rewards: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     """Sums [2] and counts [2] of rewards [B,1] over thumbs-up and thumbs-down rows, of all ranks."""
     positive, rewards = find_positives(label), rewards.detach()[:, 0]
@@ -144,3 +190,18 @@ def _mix(old: Tensor, new: Tensor, decay: float) -> Tensor:
     if not 0 <= decay < 1:
         raise ValueError(f"decay must be in [0, 1); got {decay}")
     return decay * old + (1 - decay) * new.detach()
+
+
+def _disjoint_pairs(ranked: Sequence[Ranked], rng: np.random.Generator) -> list[Pair]:
+    """Pairs of two random answers, none of them in two pairs: first one of each prompt, then a second one, and so on.
+
+    The better answer is chosen; two that score alike are no pair. Prompts come in a random order.
+    """
+    orders = [(ranked[n], rng.permutation(len(ranked[n].scores)).tolist()) for n in rng.permutation(len(ranked))]
+    pairs = []
+    for k in range(max((len(order) // 2 for _, order in orders), default=0)):
+        for row, order in orders:
+            both = sorted(order[2 * k : 2 * k + 2], key=lambda i: -row.scores[i])
+            if len(both) == 2 and row.scores[both[0]] > row.scores[both[1]]:
+                pairs.append(views.pair_of(row, *both))
+    return pairs

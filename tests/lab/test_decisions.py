@@ -68,7 +68,7 @@ def test_a_failed_guard_takes_the_verdict_from_its_arm_alone():
 
 def test_a_claim_about_an_arm_that_did_not_run_is_named_and_left_out(capsys):
     assert decide(table(old=0.3, few=0.1, shuffled=0.0))["claims"] == []
-    assert "NOT RUN HERE: new beats old (no arm new)" in capsys.readouterr().out
+    assert "NOT RUN HERE: new beats old (no rho of new)" in capsys.readouterr().out
 
 
 def test_secondary_claims_are_corrected_for_their_number_and_primary_ones_are_not():

@@ -161,15 +161,26 @@ def test_arms_on_own_thumbs_learn_to_tell_them_apart(p, tmp_path):
     assert measures.summarise(arm.scores, ratings_, p)["estimate"].item() > 0.7
 
 
-def test_demonstrations_and_bad_answers_are_thumbs_of_ones_own_data_and_texts_of_the_default_data(p, tmp_path):
-    task = tasks.open_task(p)
-    good, bad = task.demonstrations(1.0), task.bad_answers(0.25)
+def test_a_human_text_and_the_worst_of_the_samples_go_on_from_the_same_prompt(toy_world):
+    p = freeze(parameters.merge(toy_world, "ulma"))
+    task, (tokenizer, policy) = tasks.open_task(p), tasks.load_reference(p)
+    couples = task.human_and_sampled(policy, tokenizer, least=1.0, size=6)
     known = {t.id: t for t in ratings.read_texts(Path("build/smoke/texts.jsonl"))}
-    assert good and all(row.label and known[row.id].mean >= 1 and known[row.id].half == "proxy" for row in good)
-    lowest = sorted(score for row in task.records for score in row.scores)[: len(bad)]
-    assert bad and not any(row.label for row in bad) and len(lowest) == len(bad)
-    own = tasks.open_task(p._replace(data=write_pairs(tmp_path / "own.jsonl")))
-    assert len(own.demonstrations(1.0)) == len(own.bad_answers(0.25)) == len(own.records)
+    assert len(couples) == 6 and len({human.prompt for human, _ in couples}) == 6
+    for human, sampled in couples:
+        text = known[human.id.removesuffix("/human")]
+        assert human.prompt == sampled.prompt == text.prompt and human.completion == text.completion
+        assert text.mean >= 1 and text.half == "proxy" and human.label and not sampled.label and sampled.tokens
+    held_out = task.held_out_good(tokenizer, least=1.0, size=5)
+    assert len(held_out) == 5 and all((known[e.id].split, known[e.id].mean >= 1) == ("validation", True) for e in held_out)
+
+
+def test_of_ones_own_pairs_the_chosen_answer_is_the_demonstration(p, tmp_path):
+    task, (tokenizer, policy) = tasks.open_task(p._replace(data=write_pairs(tmp_path / "own.jsonl"))), tasks.load_reference(p)
+    couples = task.human_and_sampled(policy, tokenizer, least=1.0, size=5)
+    assert len(couples) == 5
+    assert all("good" in a.completion and "bad" in b.completion and a.prompt == b.prompt for a, b in couples)
+    assert all("good" in tokenizer.decode(e.completions[0]) for e in task.held_out_good(tokenizer, least=1.0, size=3))
 
 
 def test_a_long_prompt_never_hides_the_answer_from_a_judge():

@@ -8,12 +8,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import torch
 
 from prefcore.data import views
-from prefcore.data.types import Pair, Parameters, Ranked
+from prefcore.data.types import Example, Pair, Parameters, Ranked
 from prefcore.engine import collate, models
 from prefcore.engine.sample import sample
-from prefcore.scoring import judge, metrics
+from prefcore.methods.osp import loss
+from prefcore.scoring import bank, judge, metrics
 
 
 def load_judge(p: Parameters):
@@ -87,3 +90,80 @@ def agreement(pairs: Sequence[Pair], model, tokenizer, *, show: Callable, questi
     shown = [(show(pair.prompt, pair.chosen), show(pair.prompt, pair.rejected)) for pair in pairs]
     p_ab, p_ba = judge.both_orders(shown, model, tokenizer, question)
     return metrics.bootstrap_interval(0.5 + 0.5 * np.sign(p_ab - p_ba), seed=seed)
+
+
+def answers_for(records: Sequence, reference, tokenizer, p: Parameters, *, seed: int) -> tuple[list[Ranked], list]:
+    """(rows, baselines): up to `prompts` prompts, drawn for a training seed, with answers that nobody has judged yet.
+
+    A row has `samples_per_prompt` answers, its baseline one more. Rows that hold the reference's samples give theirs in
+    random order, as they come best first, and there must be enough of them (ValueError); of all other records only the
+    prompts are used, and the reference answers them.
+    """
+    wanted, rng = p.samples_per_prompt + 1, np.random.default_rng([seed, len(records)])
+    sampled = isinstance(records[0], Ranked)
+    rows = [r for r in records if len(r.completions) >= wanted] if sampled else prompts_of(records, len(records))
+    if sampled and len(rows) < p.prompts:
+        raise ValueError(f"asked for {p.prompts} prompts, and {len(rows)} have {wanted} answers: ask for fewer")
+    rows = [rows[i] for i in rng.permutation(len(rows))[: p.prompts]]
+    if not sampled:
+        rows = draw(reference, tokenizer, rows, p, answers=wanted, seed=seed)
+    orders = [rng.permutation(len(row.completions))[:wanted].tolist() for row in rows]
+    ranked = [_take(row, order[1:]) for row, order in zip(rows, orders, strict=True)]
+    return ranked, [_take(row, order[:1]) for row, order in zip(rows, orders, strict=True)]
+
+
+def _take(row: Ranked, places: Sequence[int]) -> Ranked:
+    """The answers at these places, without their scores."""
+    names = [name for name in ("completions", "finished", "tokens") if getattr(row, name) is not None]
+    chosen = {name: tuple(getattr(row, name)[i] for i in places) for name in names}
+    return row._replace(scores=(0.0,) * len(places), **chosen)
+
+
+def held_out_pairs(
+    examples: Sequence[Example], policy: tuple, judging: tuple, p: Parameters, *, show: Callable
+) -> list[Example]:
+    """Of each prompt of a bank its best and its worst answer by a judge, with P(best beats worst) as column `strength`.
+
+    policy, judging: (tokenizer, model) each. A bank of single answers (thumbs) has no pairs: there, the policy answers.
+    Every answer is judged against the prompt's first one.
+    """
+    (tokenizer, model), (judge_tokenizer, judge_model) = policy, judging
+    if len(examples[0].completions) < 2:
+        examples = _answered(examples, model, tokenizer, p)
+    rows = [_spell(example, tokenizer) for example in examples]
+    p_ab, p_ba = judge_answers(rows, rows, judge_model, judge_tokenizer, show=show, question=p.question)
+    out = []
+    for example, ab, ba in zip(examples, p_ab, p_ba, strict=True):
+        wins = loss.debias(torch.from_numpy(ab), torch.from_numpy(ba)).tolist()
+        best, worst, strength = max(loss.ranked_pairs(wins, clip=p.clip), key=lambda pair: pair[2])
+        answers = (example.completions[best], example.completions[worst])
+        out.append(example._replace(completions=answers, columns={"strength": strength}))
+    return out
+
+
+def _answered(examples: Sequence[Example], policy, tokenizer, p: Parameters) -> list[Example]:
+    """The prompts with `samples_per_prompt` answers each, sampled by the policy."""
+    ids = [example.prompt for example in examples for _ in range(p.samples_per_prompt)]
+    drawn = sample(policy, tokenizer, ids, max_new_tokens=p.max_new_tokens, seed=p.seed)
+    branches = [tuple(s.ids) + (tokenizer.eos_token_id,) * s.finished for s in drawn]
+    groups = [tuple(branches[i : i + p.samples_per_prompt]) for i in range(0, len(branches), p.samples_per_prompt)]
+    return [example._replace(completions=group) for example, group in zip(examples, groups, strict=True)]
+
+
+def _spell(example: Example, tokenizer) -> Ranked:
+    """An example as the texts that a judge reads."""
+    tokens = (example.prompt, *example.completions)
+    prompt, *answers = (tokenizer.decode(ids, skip_special_tokens=True) for ids in tokens)
+    return Ranked(example.id, prompt, tuple(answers), (0.0,) * len(answers), (True,) * len(answers))
+
+
+def held_out_scores(policy, held: Sequence[Example], *, beta: float, pad_id: int, cache: Path | None) -> pd.DataFrame:
+    """Columns id and held_out: minus the soft cross-entropy of each held-out pair (nats), its strength as the target.
+
+    The margin is beta x the difference of the policy's log-ratios. The reference has -log 2, and no policy more than
+    minus the entropy of the strength.
+    """
+    plan = bank.attach(bank.Bank(list(held), {}), policy, pad_id=pad_id, cache=cache)
+    ratios = torch.from_numpy(bank.log_ratios(policy, plan, cache=cache))
+    losses = loss.loss(ratios, torch.zeros_like(ratios), collate.column(held, "strength"), beta=beta).losses
+    return pd.DataFrame({"id": [example.id for example in held], "held_out": (-losses).double().numpy().round(5)})
