@@ -41,7 +41,7 @@ COMMON = {
 }  # fmt: skip
 METHODS = {  # random scorers and judges say little, so no threshold may leave a method without data
     "dpo": {"confirm_nats": 0.001}, "odpo": {"confirm_nats": 0.001}, "kto": {"confirm_nats": 0.001},
-    "bco": {"prompt_sample_size": 16, "classifier_prompts": 4, "confirm_nats": 0.001},
+    "bco": {"prompt_sample_size": 16, "classifier_prompts": 2, "confirm_nats": 0.001},
     "ulma": {"good_rating": 1.0, "confirm_nats": 0.001},
     "osp": {"tie": 0.0, "confirm_nats": 0.001},
     "margin_rm": {"layers": 1, "max_tokens": 32, "people": 4, "draws": 60},
