@@ -277,7 +277,7 @@ def test_what_a_stage_reads_is_raw_source_or_the_output_of_another_stage():
     (raw,) = yaml.safe_load((ROOT / "data.dvc").read_text())["outs"]
     for name, (_, deps, _, _) in stages().items():
         for dep in deps:
-            if dep.split("/")[0] in ("build", "runs", "metrics", "figures"):
+            if dep.split("/")[0] in ("banks", "build", "runs", "metrics", "figures"):
                 assert dep in made or str(Path(dep).parent) in made, f"{name} reads {dep}, which no stage makes"
             else:
                 assert dep.startswith(raw["path"] + "/") or (ROOT / dep).exists(), f"{name} reads {dep}"
@@ -287,7 +287,7 @@ def test_numbers_of_a_run_are_in_git_and_folders_of_a_run_are_not():
     ignored = (ROOT / ".gitignore").read_text().split()
     assert {"/data", "/build/", "/runs/", "/.checkpoints/"} <= set(ignored)
     for _, _, _, outs in stages().values():
-        assert all(out.split("/")[0] in ("build", "runs", "metrics", "figures") for out in outs)
+        assert {out.split("/")[0] for out in outs} <= {"banks", "build", "runs", "metrics", "scores", "figures"}
 
 
 @pytest.mark.parametrize("profile", ["quick", "study"])

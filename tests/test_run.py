@@ -32,7 +32,8 @@ def test_the_same_notebook_runs_on_a_users_own_pairs(toy_world, method, capsys):
     assert f"metrics/own/{method}.json" in capsys.readouterr().out
     metrics = json.loads(Path(f"metrics/own/{method}.json").read_text())
     arm = metrics["arms"][method]
-    assert 0 <= arm["accuracy"] <= 1 and "gold" not in arm and {"margin", "kl", "length"} <= set(arm)
+    assert 0 <= arm["order"] <= 1 and arm["low"] <= arm["estimate"] <= arm["high"]
+    assert {"kl", "length"} <= set(metrics["samples"]["reference"]) and "gold" not in metrics["samples"]["reference"]
     assert Path(f"runs/own/{method}/notebook.html").exists() and not Path(f"metrics/smoke/{method}.json").exists()
 
 

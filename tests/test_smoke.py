@@ -20,7 +20,7 @@ from transformers import AutoModelForSequenceClassification
 from prefcore import smoke
 from prefcore.__main__ import main
 from prefcore.engine import machine
-from prefcore.lab import parameters, verdicts
+from prefcore.lab import overview, parameters, runs, verdicts
 from prefcore.methods.gennm import limits
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -142,11 +142,14 @@ def test_each_method_leaves_history_scores_and_claims(repository, name):
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_a_policy_is_scored_beside_the_reference_and_kept(repository, name):
+def test_a_policy_is_measured_sampled_beside_the_reference_and_kept(repository, name):
     folder = repository.folder / "runs" / "smoke" / name
-    history, scores = (pd.read_csv(folder / f"{part}.csv") for part in ("history", "scores"))
+    history, samples = (pd.read_csv(folder / f"{part}.csv") for part in ("history", "scores"))
     assert history["loss"].notna().all() and {"arm", "seed", "step"} <= set(history)
-    assert {"reference", name} <= set(scores["arm"]) and scores["gold"].notna().all()
+    assert "reference" in set(samples["arm"]) and samples["gold"].notna().all()
+    table = runs.read_measures("smoke", name, repository.folder)
+    arms = json.loads((repository.folder / "metrics" / "smoke" / f"{name}.json").read_text())["arms"]
+    assert overview.MAIN[name] in arms and set(arms) == set(table.dropna(subset=["ratio_1"])["arm"])
     assert (folder / "model" / "adapter_model.safetensors").exists()
 
 
@@ -274,7 +277,7 @@ def test_the_toy_parameters_are_those_of_the_quick_profile_with_other_values():
 def test_training_in_bfloat16_moves_no_reported_number_by_more_than_its_own_interval(toy_world):
     found = {}
     for precision in machine.PRECISIONS:
-        toy_world["common"]["precision"] = precision
+        toy_world["smoke"]["dpo"]["precision"] = precision
         Path("params.yaml").write_text(yaml.safe_dump(toy_world, sort_keys=False))
         smoke.run_notebook("dpo", Path())
         losses = pd.read_csv("runs/smoke/dpo/history.csv")["loss"]
