@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).parents[1]
-CLAIM = re.compile(r"\*\*(held|not held|undecided)\*\*: (.+?) \(([-+\d.]+) \[([-+\d.]+), ([-+\d.]+)\]\)")
+CLAIM = re.compile(r"\*\*(held|not held|no difference|undecided)\*\*: (.+?) \(([-+\d.]+) \[([-+\d.]+), ([-+\d.]+)\]\)")
 SAID = [found for line in (TOP / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("| [")
         for found in CLAIM.findall(line)]  # fmt: skip
 
