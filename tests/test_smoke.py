@@ -153,6 +153,21 @@ def test_a_policy_is_measured_sampled_beside_the_reference_and_kept(repository, 
     assert (folder / "model" / "adapter_model.safetensors").exists()
 
 
+def test_every_verdict_of_the_policies_is_made_again_from_committed_files_and_a_changed_one_fails(
+    repository, monkeypatch, capsys, tmp_path
+):
+    for name in ("params.yaml", "notebooks", "metrics", "scores", "banks"):
+        copy = shutil.copytree if (repository.folder / name).is_dir() else shutil.copy
+        copy(repository.folder / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert main(["verdicts", "--profile", "smoke"]) == 0
+    assert "6 chapters" in (said := capsys.readouterr().out) and "0 verdicts differ" in said
+    path = Path("metrics/smoke/kto.json")
+    path.write_text(path.read_text().replace('"verdict": "not tested"', '"verdict": "held"', 1))
+    assert main(["verdicts", "--profile", "smoke"]) == 1
+    assert "COMMITTED: held" in capsys.readouterr().out
+
+
 def test_a_reward_model_of_the_chapters_loads_in_plain_transformers(repository):
     folder = repository.folder / "runs" / "smoke" / "margin_rm" / "model"
     model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True)

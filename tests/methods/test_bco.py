@@ -1,9 +1,11 @@
+from collections import Counter
 from math import exp, log1p
 
 import numpy as np
 import pytest
 import torch
 
+from prefcore.data.types import Ranked
 from prefcore.methods import bco
 
 BETA = 0.1
@@ -297,3 +299,45 @@ def test_it_separates_held_out_answers(toy, form):
     values = toy.fit(compute)
     assert values[-1] < 0.9 * values[0]
     assert shifts[-1] != 0 and toy.auc() > 0.9
+
+
+# --- the mixture of two domains -------------------------------------------------------------------------------------
+
+
+def rated(domain, n, scores=(3.0, 2.0, 1.0, 0.0)):
+    """n prompts of a domain, each with four answers whose texts say their places."""
+    texts = tuple(f"{i}" for i in range(len(scores)))
+    ends = (True,) * len(scores)
+    return [Ranked(f"{domain}{i}", f"{domain} prompt {i}", texts, scores, ends, domain) for i in range(n)]
+
+
+MIXING = {"up_domain": "film", "down_domain": "shop", "share": 0.8}
+
+
+def test_four_of_five_thumbs_up_are_of_one_domain_and_four_of_five_thumbs_down_of_the_other():
+    rows = bco.draw_mixture(rated("film", 60) + rated("shop", 60) + rated("tweet", 60), 40, 0, **MIXING)
+    counts = Counter((row.prompt.split()[0], row.label) for row in rows)
+    assert counts == {("film", True): 16, ("film", False): 4, ("shop", True): 4, ("shop", False): 16}
+    assert len({row.prompt for row in rows}) == 40 and rows != bco.draw_mixture(
+        rated("film", 60) + rated("shop", 60), 40, 1, **MIXING
+    )
+
+
+def test_where_prompts_are_few_one_gives_two_rows_of_different_answers():
+    rows = bco.draw_mixture(rated("film", 10) + rated("shop", 10), 40, 0, **MIXING)
+    assert len(rows) == 40 and len({(row.prompt, row.completion) for row in rows}) == 40
+    assert max(Counter(row.prompt for row in rows).values()) == 2
+
+
+def test_a_mixture_that_cannot_be_drawn_says_why():
+    with pytest.raises(ValueError, match="20 rows of the domain 'shop' are wanted, and its prompts make 10 pairs"):
+        bco.draw_mixture(rated("film", 60) + rated("shop", 5), 40, 0, **MIXING)
+    with pytest.raises(ValueError, match="an even number of rows"):
+        bco.draw_mixture(rated("film", 60), 7, 0, **MIXING)
+
+
+def test_weights_change_which_thumbs_down_count_and_not_how_much_they_do_together(close):
+    weights = bco.normalise_weights(number([9.0, 4.0, 0.25, 0.25]), number([1.0, 0.0, 0.0, 0.0]))
+    close(weights, [1.0, 8 / 3, 1 / 6, 1 / 6])
+    with pytest.raises(ValueError, match="no thumbs-down row"):
+        bco.normalise_weights(number([1.0]), number([1.0]))

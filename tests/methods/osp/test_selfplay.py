@@ -5,8 +5,8 @@ import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from prefcore import smoke
-from prefcore.data.types import Pair, Ranked, Unary, freeze
-from prefcore.engine import collate
+from prefcore.data.types import Example, Pair, Ranked, Unary, freeze
+from prefcore.engine import collate, models
 from prefcore.methods.osp import selfplay
 
 P = freeze({"max_prompt": 8, "max_new_tokens": 4})
@@ -118,3 +118,36 @@ def test_own_data_have_no_report_of_the_judge(tmp_path, monkeypatch):
     assert selfplay.read_report(ours) == {"ece": 0.1}
     assert selfplay.read_report(ours._replace(data="mine.jsonl")) == {}
     assert selfplay.read_report(ours._replace(judge="other")) == {}
+
+
+# --- judged once ----------------------------------------------------------------------------------------------------
+
+
+def test_a_seed_draws_its_prompts_and_of_each_its_answers_and_a_baseline_without_scores(tiny_llama, tokenizer):
+    records = [row(f"w{i}", ("a", "b", "c", "d"), (4.0, 3.0, 2.0, 1.0)) for i in range(4, 30)]
+    p = freeze(P._asdict() | {"prompts": 8, "samples_per_prompt": 3})
+    ranked, baselines = selfplay.answers_for(records, tiny_llama, tokenizer, p, seed=0)
+    assert [(len(r.completions), len(b.completions)) for r, b in zip(ranked, baselines, strict=True)] == [(3, 1)] * 8
+    for r, b in zip(ranked, baselines, strict=True):
+        assert {*r.completions, *b.completions} == {"a", "b", "c", "d"} and {*r.scores, *b.scores} == {0.0}
+    assert len({b.completions for b in baselines}) > 1  # the best answer is not always the baseline
+    again, _ = selfplay.answers_for(records, tiny_llama, tokenizer, p, seed=1)
+    assert [r.id for r in again] != [r.id for r in ranked]
+    with pytest.raises(ValueError, match="asked for 8 prompts, and 5 have 4 answers"):
+        selfplay.answers_for(records[:5], tiny_llama, tokenizer, p, seed=0)
+
+
+def test_held_out_pairs_are_the_judges_best_and_worst_and_the_reference_scores_minus_log_two(
+    tiny_llama, tokenizer, longer_wins
+):
+    answers = ((5, 6, 7, 8), (5,), (5, 6))
+    examples = [Example(f"x{i}", (4 + i, 9), answers) for i in range(6)]
+    p = freeze(P._asdict() | {"question": "?", "clip": 0.01, "samples_per_prompt": 3})
+    words = (tokenizer, tiny_llama)
+    held = selfplay.held_out_pairs(examples, words, words, p, show=show)
+    assert {example.completions for example in held} == {((5, 6, 7, 8), (5,))}
+    assert all(0.9 < example.columns["strength"] <= 0.9999 for example in held)
+    policy = models.add_lora(tiny_llama, rank=2, alpha=4.0, top_layers=1, seed=0)
+    scores = selfplay.held_out_scores(policy, held, beta=0.1, pad_id=0, cache=None)
+    assert scores["id"].tolist() == [e.id for e in examples]
+    np.testing.assert_allclose(scores["held_out"], -np.log(2), atol=1e-4)
