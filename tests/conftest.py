@@ -14,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from prefcore import smoke
 from prefcore.data.types import Example
+from prefcore.engine.models import add_lora
 
 VOCABULARY = 97
 SIZES = {
@@ -113,3 +114,17 @@ def toy_world(toy_folder, tmp_path, monkeypatch):
     shutil.copytree(toy_folder, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return yaml.safe_load((tmp_path / "params.yaml").read_text())
+
+
+@pytest.fixture(scope="session")
+def adapted():
+    """Makes a policy with an adapter that changes it; the larger the scale, the more."""
+
+    def adapted(policy, scale=0.2, *, top_layers=1):
+        policy = add_lora(policy, rank=2, alpha=4.0, top_layers=top_layers, seed=0)
+        for name, parameter in policy.named_parameters():
+            if "lora_B" in name:
+                parameter.data.normal_(0, scale)
+        return policy
+
+    return adapted

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from prefcore.data.types import Example
-from prefcore.engine import models, reference
+from prefcore.engine import reference
 from prefcore.engine.collate import add_mismatches, collate, make_plan
 from prefcore.engine.layout import count_tokens, join
 from prefcore.engine.logps import branch_logps, plain_logps
@@ -32,16 +32,6 @@ def live(policy, rows):
         return plain_logps(policy, collate(rows, pad_id=0)).numpy()
 
 
-def adapted(policy, *, top_layers=1):
-    """The policy with an adapter that changes it."""
-    policy = models.add_lora(policy, rank=2, alpha=4.0, top_layers=top_layers, seed=0)
-    with torch.no_grad():
-        for name, parameter in policy.named_parameters():
-            if "lora_B" in name:
-                parameter.normal_(0, 0.2)
-    return policy
-
-
 @pytest.fixture
 def calls(monkeypatch):
     """How often the reference was computed, and not found."""
@@ -60,7 +50,7 @@ def test_precomputed_numbers_are_the_live_ones(examples, tiny_llama):
     np.testing.assert_allclose(plan.ref_logps, live(tiny_llama, rows), rtol=1e-5, atol=1e-4)
 
 
-def test_the_reference_of_an_adapted_policy_is_the_policy_without_its_adapter(examples, tiny_llama):
+def test_the_reference_of_an_adapted_policy_is_the_policy_without_its_adapter(adapted, examples, tiny_llama):
     rows, before = examples(), live(tiny_llama, examples())
     policy = adapted(tiny_llama)
     assert np.abs(reference.score_all(policy, rows, pad_id=0) - before).max() > 0.1
@@ -71,7 +61,7 @@ def test_the_reference_of_an_adapted_policy_is_the_policy_without_its_adapter(ex
 
 @pytest.mark.parametrize("n, batch_size", [(9, 4), (5, 1), (8, 3)])
 @pytest.mark.parametrize("adapter", [False, True], ids=["whole", "layers kept"])
-def test_mismatched_answers_get_their_own_numbers(examples, tiny_llama, n, batch_size, adapter):
+def test_mismatched_answers_get_their_own_numbers(adapted, examples, tiny_llama, n, batch_size, adapter):
     """Each prompt is read once with its own answer and with all those that some step pairs it with."""
     policy, rows = adapted(tiny_llama) if adapter else tiny_llama, examples(n, branches=1)
     plan = add_mismatches(plan_of(rows, batch_size=batch_size))
@@ -174,7 +164,7 @@ def test_an_interrupted_write_leaves_no_entry(examples, tiny_llama, tmp_path, mo
     np.testing.assert_allclose(plan.ref_logps, live(tiny_llama, examples()), rtol=1e-5, atol=1e-4)
 
 
-def test_the_weight_hash_sees_values_and_precision_but_no_adapter(tiny_llama):
+def test_the_weight_hash_sees_values_and_precision_but_no_adapter(adapted, tiny_llama):
     plain = reference.weight_hash(tiny_llama)
     other = copy.deepcopy(tiny_llama)
     assert reference.weight_hash(other) == plain
@@ -202,7 +192,7 @@ def test_the_weight_hash_sees_two_matrices_that_change_places(tiny_llama):
 
 
 @pytest.mark.parametrize("branches", [1, 2])
-def test_frozen_layers_are_kept_with_the_numbers_of_the_whole_model(examples, tiny_llama, tmp_path, branches):
+def test_frozen_layers_are_kept_with_the_numbers_of_the_whole_model(adapted, examples, tiny_llama, tmp_path, branches):
     rows, expected = examples(branches=branches), live(tiny_llama, examples(branches=branches))
     policy, plan = adapted(tiny_llama), plan_of(examples(branches=branches))
     for _ in range(2):  # computed, then read
@@ -226,7 +216,7 @@ def test_frozen_layers_are_kept_with_the_numbers_of_the_whole_model(examples, ti
         assert [len(step) for step in found.mismatch_trunk] == [len(b) for b in plan.batches if branches == 1]
 
 
-def test_kept_states_of_a_prompt_and_an_answer_lie_in_memory_once(tiny_llama, tmp_path):
+def test_kept_states_of_a_prompt_and_an_answer_lie_in_memory_once(adapted, tiny_llama, tmp_path):
     """Computed batch by batch, and read from the cache."""
     policy, rows = adapted(tiny_llama), pools(np.random.default_rng(0))
     rows = [row._replace(shown="") for row in rows]
@@ -236,11 +226,11 @@ def test_kept_states_of_a_prompt_and_an_answer_lie_in_memory_once(tiny_llama, tm
         assert sum(memory.values()) == count_tokens(rows) * policy.config.hidden_size * 4
 
 
-def test_frozen_layers_are_not_kept_where_they_take_too_much_memory(examples, tiny_llama, monkeypatch):
+def test_frozen_layers_are_not_kept_where_they_take_too_much_memory(adapted, examples, tiny_llama, monkeypatch):
     monkeypatch.setattr(reference, "TRUNK_BYTES", 1000)
     plan = reference.attach(plan_of(examples()), adapted(tiny_llama), cache=None)
     assert plan.depth == 0 and plan.trunk == []
 
 
-def test_nothing_is_kept_where_all_layers_are_trained(examples, tiny_llama):
+def test_nothing_is_kept_where_all_layers_are_trained(adapted, examples, tiny_llama):
     assert reference.attach(plan_of(examples()), adapted(tiny_llama, top_layers=2), cache=None).depth == 0

@@ -11,14 +11,6 @@ from prefcore.engine.sample import sample
 from prefcore.scoring import bank, evaluate
 
 
-def adapted(policy, scale):
-    policy = models.add_lora(policy, rank=2, alpha=4.0, top_layers=1, seed=0)
-    for name, parameter in policy.named_parameters():
-        if "lora_B" in name:
-            parameter.data.normal_(0, scale)
-    return policy
-
-
 def drawn_bank(policy, tokenizer, n=12, k=3):
     """The reference's own answers to made-up prompts, with ratings."""
     prompts = [[4 + i, 5 + i] for i in range(n) for _ in range(k)]
@@ -75,7 +67,9 @@ def test_log_ratios_are_policy_minus_reference_and_zero_before_training(rows, ti
     assert np.abs(found).max() > 0.1
 
 
-def test_kept_log_ratios_belong_to_one_adapter_at_one_scale(rows, tiny_llama, tokenizer, tmp_path, monkeypatch):
+def test_kept_log_ratios_belong_to_one_adapter_at_one_scale(
+    adapted, rows, tiny_llama, tokenizer, tmp_path, monkeypatch
+):
     policy = adapted(tiny_llama, 1.0)
     plan = bank.attach(bank.encode(rows, tokenizer, max_prompt=8), policy, pad_id=0, cache=None)
     first = bank.log_ratios(policy, plan, cache=tmp_path)
@@ -101,7 +95,7 @@ def test_a_policy_with_all_weights_trained_is_measured_too(rows, tiny_llama, tok
 
 
 @pytest.mark.parametrize("scale, nats", [(3.0, 0.02), (0.3, 0.05)])
-def test_an_adapter_is_scaled_to_a_distance_and_left_as_it_was(tiny_llama, tokenizer, scale, nats):
+def test_an_adapter_is_scaled_to_a_distance_and_left_as_it_was(adapted, tiny_llama, tokenizer, scale, nats):
     some = bank.encode(drawn_bank(tiny_llama, tokenizer, n=40), tokenizer, max_prompt=8)
     policy = adapted(tiny_llama, scale)
     plan = bank.attach(some, policy, pad_id=0, cache=None)

@@ -16,14 +16,6 @@ from prefcore.scoring.evaluate import rated_text
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 
-def adapted(policy, scale=0.3):
-    policy = models.add_lora(policy, rank=2, alpha=4.0, top_layers=1, seed=0)
-    for name, parameter in policy.named_parameters():
-        if "lora_B" in name:
-            parameter.data.normal_(0, scale)
-    return policy
-
-
 def test_the_domain_tag_is_not_part_of_what_is_rated():
     assert rated_text("Movie review: The film: part", " two is good ") == "The film: part two is good"
 
@@ -43,7 +35,7 @@ def test_scores_are_those_of_prompt_and_continuation(toy_world):
     pd.testing.assert_frame_equal(frame, again)
 
 
-def test_distance_and_surprise_are_of_the_sample_with_its_end(tiny_llama, tokenizer):
+def test_distance_and_surprise_are_of_the_sample_with_its_end(adapted, tiny_llama, tokenizer):
     prompts = [Unary(f"r{i}", "w5 w6", "", True) for i in range(30)]
     policy = adapted(tiny_llama, scale=2.0)
     found = evaluate.write(policy, tokenizer, prompts, max_prompt=8, max_new_tokens=4, seed=0, arm="a")
