@@ -23,6 +23,7 @@ from prefcore.engine.collate import Plan
 
 NEAR = 0.05  # a distance is reached within this share of it
 FURTHEST = 8.0  # the largest factor at which an adapter is tried
+TRIES = 12
 
 
 class Rated(NamedTuple):
@@ -120,22 +121,16 @@ def distance(ratios: np.ndarray) -> float:
 def factor_at(policy, plan: Plan, nats: float) -> float:
     """By how much the adapter must be scaled (models.scaled) for this distance on the bank, within NEAR of it.
 
-    Bisection, as the distance grows with the factor. ValueError where the policy does not get there at FURTHEST times
-    its change: it has learnt next to nothing.
+    The distance grows about as the square of the factor. ValueError where the policy does not get there at FURTHEST
+    times its change: it has learnt next to nothing.
     """
-
-    def reached(factor: float) -> float:
+    factor = 1.0
+    for _ in range(TRIES):
         with models.scaled(policy, factor):
-            return distance(log_ratios(policy, plan))
-
-    low, factor = 0.0, 1.0
-    while (there := reached(factor)) < nats:
-        if factor == FURTHEST:
-            raise ValueError(f"at {factor:g} times its change this policy is {there:.3g} nats away, and not {nats:g}")
-        low, factor = factor, 2 * factor
-    high = factor
-    while abs(there / nats - 1) > NEAR:
-        factor = (low + high) / 2
-        there = reached(factor)
-        low, high = (factor, high) if there < nats else (low, factor)
-    return factor
+            there = distance(log_ratios(policy, plan))
+        if abs(there / nats - 1) <= NEAR:
+            return factor
+        if factor == FURTHEST and there < nats:
+            break
+        factor = min(FURTHEST, factor * (nats / max(there, nats / 16)) ** 0.5)
+    raise ValueError(f"at {factor:g} times its change this policy is {there:.3g} nats away, and not {nats:g}")
