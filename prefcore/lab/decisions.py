@@ -1,8 +1,9 @@
 """From a chapter's table of measures to its verdicts, by the claims and controls that params.yaml named before the run.
 
-A claim or a control is a contrast: weights of arms, a measure, and for a claim a direction and `delta`, the smallest
-effect that matters. No verdict is given where a control did not pass, where a guard failed for one of the arms, or
-where there are fewer than SEEDS training seeds: such a claim is *not tested*, and says why.
+A claim or a control is a contrast: weights of arms, a measure, `among` which group of units (all, where it is not
+said), and for a claim a direction and `delta`, the smallest effect that matters. No verdict is given where a control
+did not pass, where a guard failed for one of the arms, or where there are fewer than SEEDS training seeds: such a claim
+is *not tested*, and says why.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -46,9 +47,11 @@ def _there(rows: Iterable[Mapping], table: pd.DataFrame) -> list[Mapping]:
     kept = []
     for row in rows:
         column = "ratio_1" if row["measure"] in ("rho", "order") else row["measure"]
-        measured = set(table.dropna(subset=[column])["arm"]) if column in table else set()
+        own = measures.among(table, row.get("among"))
+        measured = set(own.dropna(subset=[column])["arm"]) if column in own else set()
         if missing := sorted(set(row["contrast"]) - measured):
-            print(f"NOT RUN HERE: {row.get('claim', row.get('name'))} (no {row['measure']} of {', '.join(missing)})")
+            lacking = f"no {_of(row)} of {', '.join(missing)}"
+            print(f"NOT RUN HERE: {row.get('claim', row.get('name'))} ({lacking})")
         else:
             kept.append(row)
     return kept
@@ -56,13 +59,18 @@ def _there(rows: Iterable[Mapping], table: pd.DataFrame) -> list[Mapping]:
 
 def estimate(row: Mapping, table: pd.DataFrame, ratings: measures.Ratings, p: Parameters) -> tuple[Effect, dict]:
     """The effect of a row's contrast, and what it rests on: seeds, units and the words for it."""
-    parts = measures.parts_of(table, row["measure"], ratings, list(row["contrast"]))
+    own = measures.among(table, row.get("among"))
+    parts = measures.parts_of(own, row["measure"], ratings, list(row["contrast"]))
     effect = effects.contrast(parts, row["contrast"], seed=p.seed)
     _, seeds, units = next(iter(parts.values())).shape
     terms = " ".join(f"{'+' if w > 0 else '−'} {'' if abs(w) == 1 else f'{abs(w):g} × '}{arm}"
                      for arm, w in row["contrast"].items())  # fmt: skip
-    test = f"{row['measure']} of {terms.removeprefix('+ ')}, {units} units × {seeds} training seed(s)"
+    test = f"{_of(row)} of {terms.removeprefix('+ ')}, {units} units × {seeds} training seed(s)"
     return effect, {"test": test, "seeds": seeds, "units": units}
+
+
+def _of(row: Mapping) -> str:
+    return f"{row['measure']} among {row['among']}" if row.get("among") else row["measure"]
 
 
 def _claim(row: Mapping, table: pd.DataFrame, ratings: measures.Ratings, p: Parameters) -> dict:
@@ -127,11 +135,12 @@ def _guard(samples: pd.DataFrame, arm: str) -> list[dict]:
 def again(method: str, p: Parameters, known: Mapping, root: str | Path = ".") -> list[dict]:
     """The claims of a chapter made anew from committed files alone, with `committed`, the verdict that `known` holds.
 
-    Read are the measures of its arms (scores/), the ratings of the bank (banks/), and the claims and controls of
-    params.yaml; `known` is its metrics file, of which the guards are kept, as they were read off texts.
+    Read are the measures of its arms (scores/), of policies the ratings of the bank (banks/), and the claims and
+    controls of params.yaml; `known` is its metrics file, of which the guards are kept, as they were read off texts.
     """
     table = runs.read_measures(p.profile, method, root)
-    rows = bank.read(Path(root) / "banks" / f"{p.profile}.jsonl", "test")
+    rated = "ratio_1" in table and "rating_1" not in table
+    rows = bank.read(Path(root) / "banks" / f"{p.profile}.jsonl", "test") if rated else []
     ratings = {row.id: row.ratings["gold"] for row in rows}
     guards = [row for row in known["controls"] if row["kind"] == "guard"]
     committed = {row["claim"]: row["verdict"] for row in known["claims"]}

@@ -1,7 +1,8 @@
 """What arms are measured by, in one table: a row for each arm, training seed and unit; empty where a unit has no value.
 
 Columns ratio_1 ... ratio_K hold the log-ratios of the bank's answers to a prompt (scoring/bank.py); their measures are
-`rho` and `order`, against the ratings of these answers. Any other column is a measure by its mean over units.
+`rho` and `order`, against the ratings of these answers: columns rating_1 ... rating_K, or else those of the bank. Any
+other column is a measure by its mean over units. `group`, where a table has it, is what kind of unit a row is about.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,13 @@ def ratings_of(found: bank.Bank, rater: str) -> Ratings:
     return dict(zip((example.id for example in found.examples), found.ratings[rater], strict=True))
 
 
+def among(table: pd.DataFrame, group: str | None) -> pd.DataFrame:
+    """The rows of one group of units, or all of them."""
+    if group is None:
+        return table
+    return table[table["group"] == group] if "group" in table else table.iloc[:0]
+
+
 def parts_of(table: pd.DataFrame, measure: str, ratings: Ratings, arms: Sequence[str]) -> dict[str, np.ndarray]:
     """What effects.py sums, for each of these arms, on the seeds and units that all of them have."""
     columns = [name for name in table if name.startswith("ratio_")] if measure in ("rho", "order") else [measure]
@@ -48,6 +56,8 @@ def parts_of(table: pd.DataFrame, measure: str, ratings: Ratings, arms: Sequence
     }
     if measure not in ("rho", "order"):
         return {arm: effects.mean_parts(value[..., 0]) for arm, value in values.items()}
+    if "rating_1" in table:
+        ratings = table.drop_duplicates("id").set_index("id").filter(like="rating_").T.to_dict("list")
     rated = np.array([ratings[id] for id in ids], float)
     parts = effects.correlation_parts if measure == "rho" else effects.order_parts
     return {arm: parts(value, rated) for arm, value in values.items()}

@@ -133,3 +133,25 @@ def test_a_summary_tells_each_arm_with_its_spread_and_distance():
     assert summary["low"]["old"] < 0 < summary["high"]["old"] and summary["order"]["new"] > 0.6
     assert summary["nats"].round(1).tolist() == [0.5, 0.5] and summary["seeds"].tolist() == [4, 4]
     assert measures.as_metrics(summary.reset_index())["new"]["seeds"] == 4
+
+
+def test_a_claim_about_one_group_of_units_reads_that_group_alone():
+    """Forty pairs of each kind; the difference is in one kind, and a kind that is not there is not tested."""
+    rng = np.random.default_rng(3)
+    rows = [{"arm": arm, "seed": seed, "id": f"{kind}{i}", "group": kind, "error": rng.normal() + (arm == "new") * gap}
+            for arm in ("new", "old") for seed in range(4) for kind, gap in (("plural", -3), ("clear", 0))
+            for i in range(40)]  # fmt: skip
+    of = CLAIM | {"measure": "error", "direction": "lower", "delta": 0.5}
+    claims = [of | {"among": kind, "claim": kind} for kind in ("plural", "clear", "tie")] + [of]
+    plural, clear, both = decide(pd.DataFrame(rows), claims, controls=())["claims"]
+    assert (plural["verdict"], plural["units"], both["units"]) == ("held", 40, 80)
+    assert plural["test"].startswith("error among plural of new − old")
+    assert clear["verdict"] != "held" and plural["estimate"] < both["estimate"] < clear["estimate"]
+
+
+def test_ratings_in_the_table_come_before_those_of_the_bank():
+    known = table(new=0.6, old=0.3)
+    turned = known.merge(pd.DataFrame(-RATED, columns=[f"rating_{k}" for k in range(1, 5)]).assign(id=IDS), on="id")
+    (row,) = decide(known, controls=())["claims"]
+    (other,) = decide(turned, controls=())["claims"]
+    assert row["verdict"] == "held" and other["estimate"] == pytest.approx(-row["estimate"])
