@@ -24,14 +24,10 @@ def prompt_key(prompt: Prompt) -> str:
 
 
 def best_worst(ranked: Sequence[Ranked]) -> list[Pair]:
-    """The best and the worst completion of each prompt; rows where all tie are dropped (see count_ties)."""
+    """The best and the worst completion of each prompt; rows where all tie are dropped."""
     ends = [(row, _argbest(row), _argworst(row)) for row in ranked]
     return [pair_of(row, best, worst) for row, best, worst in ends if row.scores[best] > row.scores[worst]]
 
-
-def count_ties(ranked: Sequence[Ranked]) -> int:
-    """How many rows best_worst drops, as all their scores are equal."""
-    return len(ranked) - len(best_worst(ranked))
 
 
 def pair_of(row: Ranked, better: int, worse: int) -> Pair:
@@ -61,26 +57,6 @@ def median_threshold(records: Sequence[Record]) -> float:
     """The median of all scores, or the largest score below it where none is above, so that both labels occur."""
     return _middle([record.score for record in as_scored(records)])
 
-
-def shifted(ranked: Sequence[Ranked], threshold: float, up_domain: str) -> list[Unary]:
-    """Thumbs-up from prompts of `up_domain` only and thumbs-down from all other domains only.
-
-    So the two classes differ in their prompts too, which is the case that BCO's density ratio is for. Raises ValueError
-    where one of the classes would be empty.
-    """
-    records = [
-        record
-        for row in ranked
-        for record in unary([row], threshold)
-        if record.label == (row.domain == up_domain)
-    ]
-    if len({record.label for record in records}) < 2:
-        domains = sorted({row.domain for row in ranked})
-        raise ValueError(
-            f"with thumbs-up from domain {up_domain!r} alone and threshold {threshold} one class is empty; "
-            f"the domains are {domains}: take another one, or more prompts"
-        )
-    return records
 
 
 # Between the kinds that a file can hold.
@@ -239,10 +215,6 @@ def draw_pairs(records: Sequence[Record], size: int, seed: int) -> list[Pair]:
     return [pairs[i] for i in _permutation(len(pairs), seed)[:size]]
 
 
-def gap_scale(pairs: Sequence[Pair]) -> float:
-    """Root mean square of the pairs' margins in the data's own unit: twice the standard deviation inside a pair."""
-    return float(math.sqrt(sum(pair.margin**2 for pair in pairs) / len(pairs)))
-
 
 def flip_labels(pairs: Sequence[Pair], fraction: float, seed: int) -> list[Pair]:
     """The pairs with label noise: in round(fraction x n) of them the two texts change places.
@@ -273,16 +245,6 @@ def imbalance(records: Sequence[Unary], ratio: float, seed: int) -> list[Unary]:
     kept = {ups[k] for k in _permutation(len(ups), seed)[:wanted]}
     return [record for i, record in enumerate(records) if not record.label or i in kept]
 
-
-def lowest(records: Sequence[Scored], share: float) -> list[Unary]:
-    """The given share of the records, those with the lowest scores, as thumbs-down; at least one."""
-    if not 0 < share <= 1:
-        raise ValueError(f"share is {share}: give the part of the records to keep, above 0 and up to 1")
-    wanted = max(1, round(share * len(records)))
-    kept = set(sorted(range(len(records)), key=lambda i: records[i].score)[:wanted])
-    return [
-        Unary(r.id, r.prompt, r.completion, False, r.finished, r.tokens) for i, r in enumerate(records) if i in kept
-    ]
 
 
 def split(records: Sequence[Record], fractions: Sequence[float], seed: int) -> list[list[Record]]:

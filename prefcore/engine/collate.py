@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from prefcore.data.types import Example, Pair, Ranked, Scored, Unary
+from prefcore.data.types import Example, Pair, Scored, Tokens, Unary
 from prefcore.engine.layout import distinct, lay_out
 
 States = tuple[torch.Tensor, ...]  # [T, H] of a prompt and of each of its completions
@@ -99,18 +99,28 @@ def encode(
     branches = []
     for k, (text, ended) in enumerate(zip(completions, finished, strict=True)):
         ids = encode_text(text, tokenizer) if tokens is None else list(tokens[k])
-        if tokens is not None and (spelled := tokenizer.decode(ids)) != text:
-            raise ValueError(
-                f"{id}: its tokens spell {spelled!r} and not {text!r}, so another tokenizer has sampled it: "
-                "sample again with this policy, or leave the tokens out"
-            )
-        if ended and (not ids or ids[-1] != tokenizer.eos_token_id):
-            ids = ids + [tokenizer.eos_token_id]
-        ids = ids[:max_completion]
-        if not ids or ids == [tokenizer.eos_token_id]:
+        if tokens is not None:
+            check_spelling(id, ids, text, tokenizer)
+        branch = as_branch(ids, ended, tokenizer)[:max_completion]
+        if branch in ((), (tokenizer.eos_token_id,)):
             return None
-        branches.append(tuple(ids))
+        branches.append(branch)
     return Example(id, tuple(prompt_ids), tuple(branches), columns or {})
+
+
+def as_branch(ids: Sequence[int], finished: bool, tokenizer) -> Tokens:
+    """Token ids as a completion: EOS follows, once, where the text has ended by itself."""
+    end = tokenizer.eos_token_id
+    return (*ids, end) if finished and (not ids or ids[-1] != end) else tuple(ids)
+
+
+def check_spelling(id: str, ids: Sequence[int], text: str, tokenizer) -> None:
+    """ValueError where sampled ids do not spell the text: they are then another tokenizer's."""
+    if (spelled := tokenizer.decode(ids)) != text:
+        raise ValueError(
+            f"{id}: its tokens spell {spelled!r} and not {text!r}, so another tokenizer has sampled it: "
+            "sample again with this policy, or leave the tokens out"
+        )
 
 
 def encode_pairs(pairs: Sequence[Pair], tokenizer, **limits: int) -> Encoded:
@@ -135,12 +145,6 @@ def encode_unary(records: Sequence[Unary | Scored], tokenizer, **limits: int) ->
         for r, c, t in zip(records, known, drawn, strict=True)
     )
 
-
-def encode_ranked(records: Sequence[Ranked], tokenizer, **limits: int) -> Encoded:
-    """All K completions of a prompt as one example."""
-    return _keep(
-        encode(r.id, r.prompt, r.completions, r.finished, tokenizer, tokens=r.tokens, **limits) for r in records
-    )
 
 
 def _keep(examples: Iterable[Example | None]) -> Encoded:

@@ -77,6 +77,12 @@ def sample(
     ]
 
 
+def sample_several(policy, tokenizer, prompts: Sequence[Sequence[int]], answers: int, **how) -> list[list[Sample]]:
+    """So many continuations of each prompt; `how` as `sample` has it."""
+    drawn = sample(policy, tokenizer, [prompt for prompt in prompts for _ in range(answers)], **how)
+    return [drawn[i : i + answers] for i in range(0, len(drawn), answers)]
+
+
 def rescore(policy, tokenizer, prompts: Sequence[Sequence[int]], drawn: Sequence[Sample]) -> list[Sample]:
     """The same continuations of the same prompts with their log-probabilities under the policy as it is."""
     ends = [(tokenizer.eos_token_id,) if one.finished else () for one in drawn]

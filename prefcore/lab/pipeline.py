@@ -11,7 +11,7 @@ import numpy as np
 from prefcore.data import files, ratings
 from prefcore.data.types import LossOutput, Parameters, Ranked
 from prefcore.engine import collate, models, train
-from prefcore.engine.sample import sample
+from prefcore.engine.sample import sample_several
 from prefcore.scoring import bank, calibration, evaluate, judge, metrics, scorers
 
 
@@ -210,10 +210,9 @@ def sample_ranked(policy, tokenizer, prompts, loaded, p: Parameters, *, seed: in
 
 def draw(policy, tokenizer, prompts, p: Parameters, *, seed: int) -> list[list]:
     """K samples of the policy for each prompt."""
-    k = p.samples_per_prompt
-    ids = [collate.cut_prompt(t.prompt, tokenizer, max_prompt=p.max_prompt) for t in prompts for _ in range(k)]
-    drawn = sample(policy, tokenizer, ids, max_new_tokens=p.max_new_tokens, seed=seed)
-    return [drawn[i : i + k] for i in range(0, len(drawn), k)]
+    ids = [collate.cut_prompt(text.prompt, tokenizer, max_prompt=p.max_prompt) for text in prompts]
+    how = {"max_new_tokens": p.max_new_tokens, "seed": seed}
+    return sample_several(policy, tokenizer, ids, p.samples_per_prompt, **how)
 
 
 def _best_first(row: Ranked, scores: list[float]) -> Ranked:

@@ -62,14 +62,9 @@ def encode(rows: Sequence[Rated], tokenizer, *, max_prompt: int) -> Bank:
     examples = []
     for row in rows:
         for ids, text in zip(row.tokens, row.completions, strict=True):
-            if (spelled := tokenizer.decode(ids)) != text:
-                raise ValueError(
-                    f"{row.id}: its tokens spell {spelled!r} and not {text!r}, so another tokenizer has sampled the "
-                    "bank: run the stage `bank` again with this policy"
-                )
-        eos = (tokenizer.eos_token_id,)
+            collate.check_spelling(row.id, ids, text, tokenizer)
         answers = zip(row.tokens, row.finished, strict=True)
-        branches = tuple(tuple(ids) + eos * finished for ids, finished in answers)
+        branches = tuple(collate.as_branch(ids, finished, tokenizer) for ids, finished in answers)
         prompt = collate.cut_prompt(row.prompt, tokenizer, max_prompt=max_prompt)
         examples.append(Example(row.id, tuple(prompt), branches))
     return Bank(examples, stack(row.ratings for row in rows))

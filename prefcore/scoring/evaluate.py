@@ -93,9 +93,8 @@ def rated_text(prompt: str, continuation: str) -> str:
 
 def reference_logps(policy, tokenizer, prompts, drawn) -> np.ndarray:
     """log reference [n] of each sample, its end included where it has ended by itself."""
-    eos = (tokenizer.eos_token_id,)
     examples = [
-        Example(str(i), tuple(ids), (s.ids + (eos if s.finished else ()),))
+        Example(str(i), tuple(ids), (collate.as_branch(s.ids, s.finished, tokenizer),))
         for i, (ids, s) in enumerate(zip(prompts, drawn, strict=True))
     ]
     return reference.logps(policy, examples, pad_id=tokenizer.pad_token_id)[:, 0]

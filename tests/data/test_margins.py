@@ -28,8 +28,3 @@ def test_a_pair_of_unknown_or_wrong_difference_is_refused_by_name():
         views.graded_pairs([Pair("7", "x", "a", "b")])
     with pytest.raises(ValueError, match="pair 7: chosen is worse than rejected by 2: swap"):
         views.graded_pairs([Pair("7", "x", "a", "b", 1.0, 3.0)])
-
-
-def test_the_unit_of_a_gap_is_the_root_mean_square():
-    """sqrt((3^2 + 4^2) / 2) = 3.5355."""
-    assert views.gap_scale([Pair("1", "x", "a", "b", margin=m) for m in (3.0, 4.0)]) == pytest.approx(3.5355339)

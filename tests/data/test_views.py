@@ -32,10 +32,9 @@ def test_best_worst_takes_the_ends_with_their_scores_and_ends():
     assert found == Pair("r/1-2", "Q", "t1", "t2", 0.9, -0.5, finished=(False, True))
 
 
-def test_best_worst_drops_ties_and_count_ties_counts_them():
+def test_best_worst_drops_ties():
     ranked = [row(1.0, 1.0), row(1.0, 2.0), row(3.0)]
     assert [found.id for found in views.best_worst(ranked)] == ["r/1-0"]
-    assert views.count_ties(ranked) == 2
 
 
 def test_drawn_pairs_are_two_random_answers_of_each_prompt_with_the_better_one_chosen():
@@ -81,18 +80,6 @@ def test_median_threshold_leaves_both_labels_where_the_median_is_the_maximum():
     with pytest.raises(ValueError, match="without two different ones"):
         views.median_threshold([row(1.0, 1.0)])
 
-
-def test_shifted_thumbs_come_from_different_domains():
-    ranked = [row(0.0, 1.0, id="m", domain="movie"), row(0.0, 1.0, id="t", domain="tweet"), row(1.0, 0.0, id="n")]
-    records = views.shifted(ranked, 0.5, "movie")
-    assert [(record.id, record.label) for record in records] == [("m/1", True), ("t/0", False), ("n/1", False)]
-
-
-@pytest.mark.parametrize(("threshold", "domain"), [(0.5, "news"), (9.0, "movie"), (-9.0, "movie")])
-def test_shifted_refuses_an_empty_class_and_names_the_domains(threshold, domain):
-    ranked = [row(0.0, 1.0, domain="movie"), row(0.0, 1.0, domain="tweet")]
-    with pytest.raises(ValueError, match=r"one class is empty; the domains are \['movie', 'tweet'\]"):
-        views.shifted(ranked, threshold, domain)
 
 
 @pytest.mark.parametrize("view", [views.best_worst, views.scored, views.median_threshold])
@@ -232,13 +219,6 @@ def test_imbalance_keeps_all_thumbs_down_and_one_up_for_each_ratio(ratio, ups):
     assert kept == views.imbalance(records, ratio, seed=0)
 
 
-def test_lowest_is_the_worst_share_as_thumbs_down_in_order():
-    records = [Scored(f"s{i}", "Q", f"t{i}", score, i < 2) for i, score in enumerate((0.5, -1.0, 2.0, -3.0))]
-    assert views.lowest(records, 0.5) == [Unary("s1", "Q", "t1", False, True), Unary("s3", "Q", "t3", False, False)]
-    assert [record.id for record in views.lowest(records, 0.01)] == ["s3"]
-    with pytest.raises(ValueError, match="share is 0"):
-        views.lowest(records, 0)
-
 
 def test_imbalance_draws_by_seed_and_nests_by_ratio():
     records = thumbs(100, 100)
@@ -300,7 +280,7 @@ def test_tokens_stay_with_their_completion_in_every_view():
     pairs += views.flip_labels(pairs, 0.5, seed=0)
     assert all([spelled(t) for t in found.tokens] == [found.chosen, found.rejected] for found in pairs)
     rows = [*views.scored(ranked), *views.unary(ranked, 0.5), *views.pairs_to_unary(pairs)]
-    rows += [*views.pairs_to_scored(pairs), *views.lowest(views.scored(ranked), 0.5), *views.as_unary(ranked)]
+    rows += [*views.pairs_to_scored(pairs), *views.as_unary(ranked)]
     assert all(spelled(found.tokens) == found.completion for found in rows)
     assert views.scored_to_ranked(views.scored(ranked)) == [
         ranked[0]._replace(id="r/0"), ranked[1]._replace(id="s/0")

@@ -8,14 +8,13 @@ import pytest
 import torch
 
 from prefcore import smoke
-from prefcore.data.types import Example, Pair, Ranked, Scored, Unary
+from prefcore.data.types import Example, Pair, Scored, Unary
 from prefcore.engine.collate import (
     add_mismatches,
     collate,
     cut_prompt,
     encode_pairs,
     encode_prompt,
-    encode_ranked,
     encode_text,
     encode_unary,
     longest,
@@ -142,10 +141,6 @@ def test_a_number_that_only_some_records_have_is_no_column(tokenizer):
     assert [e.columns for e in found] == [{"strength": 0.9}, {"strength": 0.6}]
 
 
-def test_all_completions_of_a_prompt_are_one_example(tokenizer):
-    record = Ranked("1", "w5", ("w6", "w7", "w8"), (3.0, 2.0, 1.0), (True, True, False))
-    assert encode_ranked([record], tokenizer, **LIMITS).examples[0].completions == ((6, 2), (7, 2), (8,))
-
 
 # --- sampled answers --------------------------------------------------------------------------------------------
 
@@ -165,8 +160,6 @@ def test_training_sees_the_tokens_that_were_sampled(bpe):
     assert encode_pairs([pair], bpe, **LIMITS).examples[0].completions == (ids + end, others)
     for record in (Unary("1", "A", good, True, tokens=ids), Scored("1", "A", good, 1.0, tokens=ids)):
         assert encode_unary([record], bpe, **LIMITS).examples[0].completions == (ids + end,)
-    row = Ranked("1", "A", (good, bad), (2.0, 1.0), (True, True), tokens=(ids, others))
-    assert encode_ranked([row], bpe, **LIMITS).examples[0].completions == (ids + end, others + end)
     assert encode_pairs([pair], bpe, max_prompt=9, max_completion=3).examples[0].completions == (ids[:3], others[:3])
 
 

@@ -224,13 +224,14 @@ def test_the_tokens_of_a_preference_are_those_that_were_sampled_and_training_see
     tokenizer, policy = models.load_policy(str(BUILD / "reference"))
     loaded = evaluate.load_scorers(BUILD, p.encoder, device="cpu")
     prompts, drawn = ratings.choose_prompts(texts_by_id(), 6, 0, split="train"), []
-    original = pipeline.sample
+    original = pipeline.sample_several
 
-    def sample(*how, **more):
-        drawn.extend(original(*how, **more))
-        return drawn
+    def sample_several(*how, **more):
+        groups = original(*how, **more)
+        drawn.extend(one for group in groups for one in group)
+        return groups
 
-    monkeypatch.setattr(pipeline, "sample", sample)
+    monkeypatch.setattr(pipeline, "sample_several", sample_several)
     ranked = pipeline.sample_ranked(policy, tokenizer, prompts, loaded, p, seed=1)
     files.write_lines(ranked, tmp_path / "preferences.jsonl")
     records = files.read_ranked(tmp_path / "preferences.jsonl")
@@ -251,18 +252,18 @@ def test_policies_sample_from_as_much_of_a_prompt_as_training_shows_them(p, monk
     tokenizer, policy = models.load_policy(str(BUILD / "reference"))
     loaded = evaluate.load_scorers(BUILD, p.encoder, device="cpu")
     prompts, seen = ratings.choose_prompts(texts_by_id(), 3, 0, split="test"), []
-    for module in (pipeline, evaluate):
-        original = module.sample
+    for module, name in ((pipeline, "sample_several"), (evaluate, "sample")):
+        original = getattr(module, name)
 
-        def sample(policy, tokenizer, asked, original=original, **how):
+        def sampled(policy, tokenizer, asked, *more, original=original, **how):
             seen.append([len(ids) for ids in asked])
-            return original(policy, tokenizer, asked, **how)
+            return original(policy, tokenizer, asked, *more, **how)
 
-        monkeypatch.setattr(module, "sample", sample)
+        monkeypatch.setattr(module, name, sampled)
     pipeline.sample_ranked(policy, tokenizer, prompts, loaded, p._replace(max_prompt=2), seed=1)
     how = {"max_prompt": 2, "max_new_tokens": 3, "seed": 0, "arm": "a"}
     evaluate.score_policy(policy, tokenizer, prompts, loaded, **how)
-    assert seen == [[2] * 3 * p.samples_per_prompt, [2] * 3]
+    assert seen == [[2] * 3, [2] * 3]
 
 
 def test_tables_survive_writing_and_reading_whatever_was_sampled(tmp_path):

@@ -14,7 +14,7 @@ import torch
 from prefcore.data import views
 from prefcore.data.types import Example, Pair, Parameters, Ranked
 from prefcore.engine import collate, models
-from prefcore.engine.sample import sample
+from prefcore.engine.sample import sample_several
 from prefcore.methods.osp import loss
 from prefcore.scoring import bank, judge, metrics
 
@@ -40,9 +40,7 @@ def prompts_of(records: Sequence, size: int) -> list[Ranked]:
 def draw(policy, tokenizer, rows: Sequence[Ranked], p: Parameters, *, answers: int, seed: int) -> list[Ranked]:
     """The rows with `answers` sampled answers each, which nobody has judged yet (scores of 0)."""
     prompts = [collate.cut_prompt(row.prompt, tokenizer, max_prompt=p.max_prompt) for row in rows]
-    ids = [prompt for prompt in prompts for _ in range(answers)]
-    drawn = sample(policy, tokenizer, ids, max_new_tokens=p.max_new_tokens, seed=seed)
-    groups = [drawn[i : i + answers] for i in range(0, len(drawn), answers)]
+    groups = sample_several(policy, tokenizer, prompts, answers, max_new_tokens=p.max_new_tokens, seed=seed)
     return [
         row._replace(
             completions=tuple(s.text for s in group), scores=(0.0,) * answers,
@@ -72,17 +70,6 @@ def as_pair(row: Ranked, better: int, worse: int, strength: float) -> Pair:
     """Two answers of a judged row with P(better beats worse)."""
     return views.pair_of(row, better, worse)._replace(strength=strength)
 
-
-def preferred_length(pairs: Sequence[Pair], *, seed: int) -> metrics.Interval:
-    """By how many words the preferred answers are longer: mean over prompts of the mean over their pairs.
-
-    Raises ValueError where fewer than two prompts have pairs.
-    """
-    by_prompt: dict[str, list[int]] = {}
-    for pair in pairs:
-        gap = len(pair.chosen.split()) - len(pair.rejected.split())
-        by_prompt.setdefault(pair.id.rpartition("/")[0], []).append(gap)
-    return metrics.bootstrap_interval([float(np.mean(gaps)) for gaps in by_prompt.values()], seed=seed)
 
 
 def agreement(pairs: Sequence[Pair], model, tokenizer, *, show: Callable, question: str, seed: int) -> metrics.Interval:
@@ -143,11 +130,10 @@ def held_out_pairs(
 
 def _answered(examples: Sequence[Example], policy, tokenizer, p: Parameters) -> list[Example]:
     """The prompts with `samples_per_prompt` answers each, sampled by the policy."""
-    ids = [example.prompt for example in examples for _ in range(p.samples_per_prompt)]
-    drawn = sample(policy, tokenizer, ids, max_new_tokens=p.max_new_tokens, seed=p.seed)
-    branches = [tuple(s.ids) + (tokenizer.eos_token_id,) * s.finished for s in drawn]
-    groups = [tuple(branches[i : i + p.samples_per_prompt]) for i in range(0, len(branches), p.samples_per_prompt)]
-    return [example._replace(completions=group) for example, group in zip(examples, groups, strict=True)]
+    prompts, how = [example.prompt for example in examples], {"max_new_tokens": p.max_new_tokens, "seed": p.seed}
+    groups = sample_several(policy, tokenizer, prompts, p.samples_per_prompt, **how)
+    branches = [tuple(collate.as_branch(s.ids, s.finished, tokenizer) for s in group) for group in groups]
+    return [example._replace(completions=group) for example, group in zip(examples, branches, strict=True)]
 
 
 def _spell(example: Example, tokenizer) -> Ranked:

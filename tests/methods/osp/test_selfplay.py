@@ -57,14 +57,15 @@ def test_a_pair_learns_from_the_tokens_that_the_policy_has_sampled(tiny_llama):
     tokenizer = smoke.make_tokenizer()
     policy = LlamaForCausalLM(LlamaConfig(**tiny_llama.config.to_dict() | {"vocab_size": len(tokenizer)})).eval()
     rows, drawn = [row("w6", ()), row("w7", ())], []
-    original = selfplay.sample
+    original = selfplay.sample_several
 
-    def sample(*how, **more):
-        drawn.extend(original(*how, **more))
-        return drawn
+    def sample_several(*how, **more):
+        groups = original(*how, **more)
+        drawn.extend(one for group in groups for one in group)
+        return groups
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(selfplay, "sample", sample)
+        patch.setattr(selfplay, "sample_several", sample_several)
         judged = selfplay.draw(policy, tokenizer, rows, P._replace(max_new_tokens=24), answers=3, seed=1)
     pairs = [selfplay.as_pair(one, 2, 0, 0.9) for one in judged]
     found = collate.encode_pairs(pairs, tokenizer, max_prompt=8, max_completion=32).examples
@@ -95,13 +96,6 @@ def test_a_pair_carries_both_win_probabilities_and_its_strength():
     assert (pair.id, pair.chosen, pair.rejected) == ("7/2-0", "c", "a")
     assert (pair.chosen_score, pair.rejected_score, pair.strength) == (0.9, 0.2, 0.97)
 
-
-def test_length_preference_is_a_mean_over_prompts_not_over_pairs():
-    """Prompt 1 has two pairs that are 4 and 2 words longer, prompt 2 one that is 1 shorter: (3 - 1) / 2 = 1."""
-    words = {n: " ".join("x" * n) for n in range(6)}
-    lengths = {"1/0-1": (5, 1), "1/0-2": (5, 3), "2/0-1": (1, 2)}
-    pairs = [Pair(id, "p", words[better], words[worse]) for id, (better, worse) in lengths.items()]
-    assert selfplay.preferred_length(pairs, seed=0).estimate == pytest.approx(1.0)
 
 
 def test_agreement_counts_a_tie_half(longer_wins):
