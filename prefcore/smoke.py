@@ -1,6 +1,6 @@
 """A toy world in which every notebook runs in seconds: made-up texts, random weights, the real stages and notebooks.
 
-Nothing that comes out of it is a result. It shows that what we ship runs, from texts to the comparison's last cell.
+Nothing that comes out of it is a result. It shows that what we ship runs, from texts to the overview's last cell.
 """
 
 import io
@@ -58,6 +58,7 @@ METHODS = {  # random scorers and judges say little, so no threshold may leave a
         "validation_share": 0.34, "draws": 60, "sympo_epochs": 1,
     },
     "chase_sql": {"attempts": 1, "lm_tokens": 8},
+    "compare": {"confirm_nats": 0.001},
 }
 SHARED = {
     "reference_texts": 24, "reference_layers": 2, "reference_learning_rate": 1.0e-2, "proxy_texts": 32,
@@ -73,7 +74,7 @@ SHARED = {
 }  # fmt: skip
 SIZES = {
     "prompts": 12, "validation_prompts": 4, "test_prompts": 6, "seeds": 2, "demonstrations": 8,
-    "rates": [1.0e-3, 1.0e-2], "sizes": {"few": 4, "many": 8}, "betas": [0.05, 0.2],
+    "rates": [1.0e-3, 1.0e-2], "sizes": {"few": 4, "middle": 6, "many": 8}, "betas": [0.05, 0.2],
     "confirm_seeds": 1, "confirm_prompts": 4, "confirm_bank": 4, "likelihood_texts": 6, "mixed_rows": 8,
     # reward models and judges
     "pairs": 32, "validation_pairs": 12, "test_pairs": 24, "taught_pairs": 8, "asked_pairs": 2, "sft_pairs": 4,
@@ -104,18 +105,18 @@ TEMPLATE = (
 def run(folder: Path | None = None, *, device: str = "cpu") -> dict[str, float]:
     """Every notebook in a workspace (a passing one if no folder is named); seconds of each, which are printed too.
 
-    Two at a time, as most of a toy notebook is the start of a process; the comparison after them.
+    Two at a time, as most of a toy notebook is the start of a process; the overview after them.
     Raises RuntimeError for the first notebook that fails; the partial copy stays in `folder`.
     """
     if folder is None:
         with tempfile.TemporaryDirectory() as passing:
             return run(Path(passing), device=device)
     start = time.monotonic()
-    *methods, comparison = workspace(folder, device=device)["methods"]
+    *methods, overview = workspace(folder, device=device)["methods"]
     seconds = {"workspace": time.monotonic() - start}
     with ThreadPoolExecutor(2) as two:
         seconds |= zip(methods, two.map(lambda method: run_notebook(method, folder), methods), strict=True)
-    seconds[comparison] = run_notebook(comparison, folder)
+    seconds[overview] = run_notebook(overview, folder)
     for name, value in [*seconds.items(), ("all", time.monotonic() - start)]:
         print(f"smoke  {name:15}{value:6.1f} s")
     return seconds

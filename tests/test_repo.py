@@ -15,8 +15,9 @@ from prefcore.lab import parameters, study
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "prefcore"
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
-METHODS = [name for name in PARAMS["methods"] if name != "compare"]
-CHAPTERS = [*METHODS, "compare"]
+TOGETHER = ("compare", "overview")  # chapters on several methods
+METHODS = [name for name in PARAMS["methods"] if name not in TOGETHER]
+CHAPTERS = [*METHODS, *TOGETHER]
 CODE = sorted(PACKAGE.rglob("*.py"))
 PAGES = sorted(ROOT.glob("*.md"))
 ROOMS = ["data", "engine", "scoring", "lab", "methods", "smoke", "__main__"]  # imports run from right to left only
@@ -93,8 +94,10 @@ def test_a_method_that_is_one_loss_imports_engine_and_data_alone(name):
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_a_notebook_uses_its_own_method_and_dpo_and_no_other(name):
     used = {owner_of(path) for path in own_files(notebook_code(name))} - {None}
-    assert used <= {name, "dpo"} if name != "compare" else not used
-    assert name == "compare" or name in used
+    if name in METHODS:
+        assert {name} <= used <= {name, "dpo"}
+    else:
+        assert used == (set(POLICIES) if name == "compare" else set())
 
 
 def test_a_module_that_one_method_uses_lives_with_that_method():
@@ -142,8 +145,8 @@ def test_a_method_has_a_block_a_file_a_test_and_a_notebook():
     tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests" / "methods").glob("test_*.py")}
     tests |= {path.name for path in (ROOT / "tests" / "methods").iterdir() if list(path.glob("test_*.py"))}
     chapters = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
-    assert set(METHODS) == files == tests == chapters - {"compare"}
-    assert list(PARAMS["methods"])[-1] == "compare" and "compare" in chapters
+    assert set(METHODS) == files == tests == chapters - set(TOGETHER) and set(TOGETHER) < chapters
+    assert list(PARAMS["methods"])[-1] == "overview"
 
 
 def test_both_profiles_have_the_same_parameters():
@@ -223,10 +226,10 @@ def uses_of(place: str) -> tuple[set[str], set[str]]:
     return set(reached(path)), keys - {"_replace"}
 
 
-def test_there_is_a_stage_for_every_method_and_the_comparison_reads_them_all():
+def test_there_is_a_stage_for_every_chapter_and_the_overview_reads_them_all():
     assert {stage.rpartition("@")[2] for stage in stages()} == {*FUNCTIONS, *CHAPTERS}
-    cmd, deps, _, _ = stages()["compare"]
-    assert {f"metrics/quick/{name}.json" for name in METHODS} <= deps
+    cmd, deps, _, _ = stages()["overview"]
+    assert {f"metrics/quick/{name}.json" for name in (*METHODS, "compare")} <= deps
     assert {f"runs/quick/{name}/scores.csv" for name in POLICIES} <= deps
 
 

@@ -24,7 +24,7 @@ from prefcore.lab import overview, parameters, runs, verdicts
 from prefcore.methods.gennm import limits
 
 ROOT = Path(__file__).resolve().parents[1]
-METHODS = [m for m in yaml.safe_load((ROOT / "params.yaml").read_text())["methods"] if m != "compare"]
+METHODS = [m for m in yaml.safe_load((ROOT / "params.yaml").read_text())["methods"] if m != "overview"]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 POLICIES = list(STAGES["method"]["foreach"])
 FAILED = subprocess.CompletedProcess([], returncode=1)
@@ -50,10 +50,10 @@ class Repository:
         shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
 
     def run_notebooks(self) -> dict[str, str]:
-        """What each notebook's command said; two at a time, the comparison after them."""
+        """What each notebook's command said; two at a time, the overview after them."""
         with ThreadPoolExecutor(2) as two:
             said = dict(zip(METHODS, two.map(self.run_notebook, METHODS), strict=True))
-        return said | {"compare": self.run_notebook("compare")}
+        return said | {"overview": self.run_notebook("overview")}
 
     def run_notebook(self, name: str) -> str:
         command = [sys.executable, "-m", "prefcore", "notebook", name]
@@ -120,7 +120,7 @@ def tracked(repository):
 # --- notebooks as stages ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*METHODS, "compare"])
+@pytest.mark.parametrize("name", [*METHODS, "overview"])
 def test_the_notebook_runs_to_its_end_and_leaves_metrics_and_a_page_to_read(repository, name):
     folder = repository.folder / "runs" / "smoke" / name
     assert (folder / "notebook.html").exists(), repository.said[name]
@@ -204,13 +204,13 @@ def test_a_forced_run_of_one_method_ends_with_the_same_bytes(tracked):
     assert tracked.results() == before
 
 
-def test_a_change_of_one_methods_constant_runs_that_method_and_the_comparison(tracked):
+def test_a_change_of_one_methods_constant_runs_that_method_and_the_overview(tracked):
     before = tracked.results()
     tracked.change("methods.kto.beta", 0.7)
     ran, _, said = tracked.dvc("repro")
-    assert ran == ["method@kto", "compare"], said
+    assert ran == ["method@kto", "overview"], said
     changed = {name for name, content in tracked.results().items() if content != before[name]}
-    assert changed == {"dvc.lock", "metrics/smoke/kto.json", "metrics/smoke/compare.json"}
+    assert changed == {"dvc.lock", "metrics/smoke/kto.json", "metrics/smoke/overview.json"}
 
 
 def test_a_change_in_a_methods_folder_runs_that_methods_stages_alone(tracked):
@@ -225,7 +225,7 @@ def test_a_change_in_a_methods_folder_runs_that_methods_stages_alone(tracked):
 
 def test_a_change_of_the_figures_runs_no_stage_that_prepares_or_trains_for_others(tracked):
     with tracked.edited("prefcore/lab/plots.py"):
-        assert tracked.stale() == {*(f"method@{name}" for name in POLICIES), *METHODS, "compare"} - set(POLICIES)
+        assert tracked.stale() == {*(f"method@{name}" for name in POLICIES), *METHODS, "overview"} - set(POLICIES)
     with tracked.edited("prefcore/engine/train.py"):
         assert {"reference", "scorers", "judge", "biased", "method@dpo"} <= tracked.stale()
 
@@ -246,7 +246,7 @@ def test_a_study_stage_runs_again_when_code_or_parameters_change_though_its_outp
 def test_metrics_can_be_shown_and_plots_drawn(tracked):
     _, _, said = tracked.dvc("metrics", "show", "--json")
     shown = json.loads(said[said.index("{"):])[""]["data"]
-    stages = {"compare", "scorers", "judge", "voted", "vision", "programs"}
+    stages = {"overview", "scorers", "judge", "voted", "vision", "programs"}
     assert {Path(path).stem for path in shown} == {*METHODS, *stages}
     tracked.dvc("plots", "show", "--out", "drawn")
     page = (tracked.folder / "drawn" / "index.html").read_text()
@@ -262,19 +262,19 @@ def test_smoke_runs_every_notebook_the_comparison_last_and_says_how_long_each_to
     monkeypatch.setattr(smoke, "workspace", lambda folder, device: smoke.shrink(params))
     monkeypatch.setattr(smoke, "run_notebook", lambda method, folder: started.append((method, folder)) or 1.5)
     seconds = smoke.run(tmp_path)
-    assert {method for method, _ in started} == {*METHODS, "compare"} and started[-1] == ("compare", tmp_path)
+    assert {method for method, _ in started} == {*METHODS, "overview"} and started[-1] == ("overview", tmp_path)
     said = capsys.readouterr().out
-    assert all(f"smoke  {name}" in said for name in ("workspace", *METHODS, "compare", "all"))
+    assert all(f"smoke  {name}" in said for name in ("workspace", *METHODS, "overview", "all"))
     assert len(seconds) == 2 + len(METHODS)
 
 
-def test_a_notebook_that_fails_ends_smoke_with_its_name_before_the_comparison(monkeypatch, tmp_path):
+def test_a_notebook_that_fails_ends_smoke_with_its_name_before_the_overview(monkeypatch, tmp_path):
     params, started = yaml.safe_load((ROOT / "params.yaml").read_text()), []
     monkeypatch.setattr(smoke, "workspace", lambda folder, device: smoke.shrink(params))
     monkeypatch.setattr(smoke.subprocess, "run", lambda command, cwd: started.append(command[-1]) or FAILED)
     with pytest.raises(RuntimeError, match=f"the notebook of {METHODS[0]} failed"):
         smoke.run(tmp_path)
-    assert "compare" not in started
+    assert "overview" not in started
 
 
 def test_the_toy_parameters_are_those_of_the_quick_profile_with_other_values():

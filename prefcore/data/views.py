@@ -180,6 +180,14 @@ def graded_pairs(records: Sequence) -> tuple[list[Pair], int]:
     return kept, len(records) - len(kept)
 
 
+def are_graded(records: Sequence[Record]) -> bool:
+    """Whether these are pairs which all say by how much chosen is better, as graded_pairs needs it."""
+    return all(
+        isinstance(r, Pair) and (r.margin is not None or None not in (r.chosen_score, r.rejected_score))
+        for r in records
+    )
+
+
 def _margin(pair: Pair) -> float:
     scores = (pair.chosen_score, pair.rejected_score)
     if pair.margin is None and None in scores:

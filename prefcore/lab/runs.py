@@ -62,13 +62,13 @@ def read_measures(profile: str, method: str, root: str | Path = ".") -> pd.DataF
 def read_metrics(
     profile: str, known: Iterable[str], *, required: Iterable[str] = (), root: str | Path = "."
 ) -> dict[str, dict]:
-    """Metrics of each method that has a file, by name, in the order of `known`; the comparison's own file is not read.
+    """Metrics of each method that has a file, by name, in the order of `known`; the overview's own file is not read.
 
     known: the methods that have a block in params.yaml. A file of any other name is left over from a method that is
     gone, and raises ValueError. A name in `required` without a file raises FileNotFoundError.
     """
     known, folder = list(known), metrics_folder(profile, root)
-    found = {path.stem: path for path in sorted(folder.glob("*.json")) if path.stem != "compare"}
+    found = {path.stem: path for path in sorted(folder.glob("*.json")) if path.stem != "overview"}
     for name, path in found.items():
         if name not in known:
             raise ValueError(f"{path} belongs to no block of params.yaml (which has {known}); delete it")

@@ -129,5 +129,5 @@ def test_the_parameters_cell_may_be_long(tmp_path, changed):
 
 
 def test_the_comparison_has_headings_of_its_own(tmp_path, changed):
-    path = changed(good(tmp_path / "compare.ipynb"), lambda nb: nb.cells[0].update(source="## What the papers claim"))
+    path = changed(good(tmp_path / "overview.ipynb"), lambda nb: nb.cells[0].update(source="## What the papers claim"))
     assert form.check(path) == []

@@ -96,7 +96,7 @@ def test_scores_come_back_as_they_were_written(tmp_path):
 
 
 def test_metrics_are_read_in_the_order_of_the_methods(tmp_path):
-    for method in ("dpo", "bco", "compare"):
+    for method in ("dpo", "bco", "overview"):
         finish(tmp_path, {"gold": len(method)}, method=method)
     finish(tmp_path, method="kto", profile="study")
     found = runs.read_metrics("quick", ["dpo", "kto", "bco"], root=tmp_path)
