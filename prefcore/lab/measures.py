@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from prefcore.data.types import Parameters
-from prefcore.scoring import bank, effects
+from prefcore.scoring import bank, effects, metrics
 
 Ratings = Mapping[str, Sequence[float]]  # of each prompt of the bank, by its id, one for each answer
 CONFIRMED = "gold_confirmed"  # mean gold of samples that were drawn at the common distance
@@ -30,6 +30,12 @@ def rows_of(ratios: np.ndarray, ids: Sequence[str], *, arm: str, seed: int) -> p
 def ratings_of(found: bank.Bank, rater: str) -> Ratings:
     """One rater's ratings of a bank."""
     return dict(zip((example.id for example in found.examples), found.ratings[rater], strict=True))
+
+
+def best_of(found: bank.Bank, rater: str, chosen_by: str, *, seed: int) -> metrics.Interval:
+    """By how much the answer that stands highest with `chosen_by` is above the mean of its prompt, by `rater`."""
+    rated, chosen = found.ratings[rater], found.ratings[chosen_by].argmax(1)
+    return metrics.bootstrap_interval(rated[np.arange(len(rated)), chosen] - rated.mean(1), seed=seed)
 
 
 def among(table: pd.DataFrame, group: str | None) -> pd.DataFrame:

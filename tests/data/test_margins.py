@@ -3,7 +3,7 @@
 import pytest
 
 from prefcore.data import views
-from prefcore.data.types import Pair, Ranked, Scored
+from prefcore.data.types import Pair, Ranked, Scored, Unary
 
 
 def test_a_given_margin_beats_the_difference_of_scores():
@@ -28,3 +28,9 @@ def test_a_pair_of_unknown_or_wrong_difference_is_refused_by_name():
         views.graded_pairs([Pair("7", "x", "a", "b")])
     with pytest.raises(ValueError, match="pair 7: chosen is worse than rejected by 2: swap"):
         views.graded_pairs([Pair("7", "x", "a", "b", 1.0, 3.0)])
+
+
+def test_pairs_are_graded_where_each_says_by_how_much_it_is_better():
+    graded = [Pair("1", "x", "a", "b", margin=1.0), Pair("2", "x", "a", "b", 3.0, 1.0)]
+    assert views.are_graded(graded) and not views.are_graded([*graded, Pair("3", "x", "a", "b", 3.0)])
+    assert not views.are_graded([Unary("4", "x", "a", True)])

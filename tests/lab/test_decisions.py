@@ -155,3 +155,11 @@ def test_ratings_in_the_table_come_before_those_of_the_bank():
     (row,) = decide(known, controls=())["claims"]
     (other,) = decide(turned, controls=())["claims"]
     assert row["verdict"] == "held" and other["estimate"] == pytest.approx(-row["estimate"])
+
+
+def test_best_of_n_is_the_chosen_answers_rating_less_its_prompts_mean():
+    """Two prompts: the proxy takes gold 5 of (1, 3, 5), 2 above the mean, and 2 of (2, 4, 6), 2 below it."""
+    gold, proxy = np.array([[1.0, 3.0, 5.0], [2.0, 4.0, 6.0]]), np.array([[0.0, 1.0, 9.0], [9.0, 1.0, 2.0]])
+    found = bank.Bank([], {"gold": gold, "proxy": proxy})
+    assert measures.best_of(found, "gold", "proxy", seed=0).estimate == pytest.approx(0.0)
+    assert measures.best_of(found, "gold", "gold", seed=0).estimate == pytest.approx(2.0)
