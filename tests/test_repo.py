@@ -20,7 +20,7 @@ METHODS = [name for name in PARAMS["methods"] if name not in TOGETHER]
 CHAPTERS = [*METHODS, *TOGETHER]
 CODE = sorted(PACKAGE.rglob("*.py"))
 PAGES = sorted(ROOT.glob("*.md"))
-ROOMS = ["data", "engine", "scoring", "lab", "methods", "smoke", "__main__"]  # imports run from right to left only
+ROOMS = ["data", "engine", "scoring", "lab", "methods", "doctor", "smoke", "__main__"]  # imports run to the left only
 
 
 def imported(source: str) -> set[str]:

@@ -7,6 +7,7 @@ is *not tested*, and says why.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import pandas as pd
@@ -63,10 +64,13 @@ def estimate(row: Mapping, table: pd.DataFrame, ratings: measures.Ratings, p: Pa
     parts = measures.parts_of(own, row["measure"], ratings, list(row["contrast"]))
     effect = effects.contrast(parts, row["contrast"], seed=p.seed)
     _, seeds, units = next(iter(parts.values())).shape
-    terms = " ".join(f"{'+' if w > 0 else '−'} {'' if abs(w) == 1 else f'{abs(w):g} × '}{arm}"
-                     for arm, w in row["contrast"].items())  # fmt: skip
+    terms = " ".join(f"{'+' if w > 0 else '−'} {_times(abs(w))}{arm}" for arm, w in row["contrast"].items())
     test = f"{_of(row)} of {terms.removeprefix('+ ')}, {units} units × {seeds} training seed(s)"
     return effect, {"test": test, "seeds": seeds, "units": units}
+
+
+def _times(weight: float) -> str:
+    return "" if weight == 1 else f"{Fraction(weight).limit_denominator(100)} × "
 
 
 def _of(row: Mapping) -> str:
