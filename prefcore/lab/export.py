@@ -71,7 +71,8 @@ def to_gguf(folder: Path) -> Path:
     if converter is None:
         raise FileNotFoundError(f"{CONVERTER} of llama.cpp is not on the PATH: install llama.cpp, or leave --gguf out")
     out = folder.with_suffix(".gguf")
-    done = subprocess.run([sys.executable, converter, str(folder), "--outfile", str(out)], capture_output=True, text=True)
+    command = [sys.executable, converter, str(folder), "--outfile", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{CONVERTER} failed: {done.stderr.strip().splitlines()[-1:]}")
     return out
