@@ -20,5 +20,5 @@ def test_a_package_that_is_not_there_is_said_to_be_missing():
 
 
 def test_a_system_that_tells_nothing_is_unknown(monkeypatch, tmp_path):
-    monkeypatch.setattr(environment, "Path", lambda name: tmp_path / "none")
+    monkeypatch.setattr(bug_report, "Path", lambda name: tmp_path / "none")
     assert bug_report.processor()["flags"] == "unknown"
