@@ -6,17 +6,22 @@ python -m prefcore notebook METHOD          the notebook of a method [--profile 
 python -m prefcore study METHOD             the study of one method, with the stages that it needs, through DVC
 python -m prefcore verdicts                 every verdict of the studies, made again from committed files
 python -m prefcore smoke [--device cuda]    every notebook with a tiny random model
-python -m prefcore run METHOD --data FILE_OR_HUB_ID [--set key=value ...] [--drop-bad]
+python -m prefcore run METHOD --data FILE_OR_HUB_ID [--set key=value ...] [--drop-bad] [--name NAME]
+                              [--columns prompt=COLUMN,chosen=COLUMN,...]
 python -m prefcore run chase_sql --data FILE_OR_FOLDER [--databases DIR] [--eval-data ... --eval-databases DIR]
+python -m prefcore doctor DATA [--policy MODEL] [--out FOLDER]     what is in the data, and which method is for it
 python -m prefcore sample RUN --prompt TEXT [--prompt TEXT ...]
-python -m prefcore merge RUN FOLDER         adapter and base as one plain transformers model
+python -m prefcore export RUN FOLDER [--gguf]       adapter and base as one plain transformers model, with a card
+python -m prefcore env                      what a bug report needs to say about machine and checkout
 """
 
 import argparse
 import inspect
+import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -46,6 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--data", required=True)
     run.add_argument("--set", dest="values", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     run.add_argument("--drop-bad", action="store_true")
+    run.add_argument("--columns", default="", metavar="NAME=COLUMN,...")
+    run.add_argument("--name", default="")
     for name in DATABASES:
         run.add_argument(f"--{name.replace('_', '-')}", default="")
     talk = commands.add_parser("sample")
@@ -53,9 +60,15 @@ def main(arguments: list[str] | None = None) -> int:
     talk.add_argument("--prompt", action="append", required=True)
     talk.add_argument("--seed", type=int, default=0)
     talk.add_argument("--tokens", type=int, default=32)
-    merge = commands.add_parser("merge")
-    merge.add_argument("run")
-    merge.add_argument("folder")
+    export = commands.add_parser("export")
+    export.add_argument("run")
+    export.add_argument("folder")
+    export.add_argument("--gguf", action="store_true")
+    doctor = commands.add_parser("doctor")
+    doctor.add_argument("data")
+    doctor.add_argument("--policy", default="")
+    doctor.add_argument("--out", default="")
+    commands.add_parser("env")
     given = parser.parse_args(arguments)
     actions: dict[str, Callable] = {
         "data": _data,
@@ -66,12 +79,15 @@ def main(arguments: list[str] | None = None) -> int:
         "smoke": _smoke,
         "run": _run,
         "sample": _sample,
-        "merge": _merge,
+        "export": _export,
+        "doctor": _doctor,
+        "env": _env,
     }
     sys.modules.setdefault("rfc3987_syntax", None)  # a grammar that jsonschema would build for a second, and not use
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # of pinned libraries, about later releases
+    warnings.simplefilter("ignore", FutureWarning)
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries, whose every step would fill a log
     try:
@@ -128,16 +144,15 @@ def run_notebook(method: str, params: dict) -> None:
 
 
 # Chapters whose own data teach nothing: the function of (source, parameters, names of those set by hand) that applies a
-# trained model to them.
-APPLIED = {"gennm": "methods.gennm.apply.run"}
+# trained model to them, or groups and measures them.
+APPLIED = {"gennm": "methods.gennm.apply.run", "canonical_basis": "methods.canonical_basis.own.run"}
 
 # Chapters whose data are no preferences of answers to prompts; each reader raises what is wrong with file and field.
 READERS = {
-    "margin_rm": "scoring.voters.read",
-    "micro": "scoring.voters.read",
-    "autoraters": "scoring.voters.read",
-    "canonical_basis": "methods.canonical_basis.people.read",
-    "napo": "methods.napo.own.read",
+    "margin_rm": "scoring.voters.read_enough",
+    "micro": "methods.micro.annotators.read",
+    "autoraters": "scoring.voters.read_enough",
+    "napo": "methods.napo.own.read_enough",
     "chase_sql": "methods.chase_sql.candidates.read",
 }
 
@@ -163,8 +178,6 @@ def _study(given) -> None:
 
 
 def _verdicts(given) -> int:
-    import json
-
     from prefcore.data.types import freeze
     from prefcore.lab import decisions, parameters
 
@@ -184,42 +197,81 @@ def _verdicts(given) -> int:
 
 
 def _run(given) -> None:
-    from prefcore.data import datasets
+    from prefcore.data import files
     from prefcore.data.types import freeze
-    from prefcore.lab import notebooks, parameters
+    from prefcore.lab import notebooks, parameters, settings
 
     path = f"notebooks/{given.method}.ipynb"
-    values = parameters.choose(path, read_params()) | {"data": given.data, "profile": "own"}
-    for item in given.values:
-        key, equals, value = item.partition("=")
-        if not equals or key not in values:
-            raise ValueError(f"--set {item}: give key=value with one of {', '.join(sorted(values))}")
-        values[key] = yaml.safe_load(value)
+    params = read_params()
+    values = parameters.choose(path, params) | {"data": given.data, "profile": "own"}
+    larger = params.get("study", {}).get(given.method) or {}
+    by_hand = settings.read(given.values, values, larger)
+    values |= by_hand
     if given.method in APPLIED:
-        by_hand = [item.partition("=")[0] for item in given.values]
-        function(APPLIED[given.method])(given.data, freeze(values), by_hand)
+        _no_columns(given)
+        if given.name:
+            raise ValueError(f"--name: {given.method} trains nothing, and numbers its folders itself")
+        function(APPLIED[given.method])(given.data, freeze(values), list(by_hand))
         return
+    parameters.check(path, values)
     for name in DATABASES:
         if told := getattr(given, name):
             if name not in values:
                 raise ValueError(f"{given.method} reads no databases: leave out --{name.replace('_', '-')}")
             values[name] = told
-    if "drop_bad" in values:
-        values["drop_bad"] = given.drop_bad
-    elif given.drop_bad:
-        raise ValueError(f"{given.method} leaves out no rows: mend the data, and call it without --drop-bad")
-    if given.drop_bad:
-        records, problems = datasets.read_usable(given.data)
-        print(f"{len(records)} usable rows, {len(problems)} left out{': ' + str(problems[0]) if problems else ''}")
+    if given.method in READERS:
+        values, folder, counts = _own_form(given, values, by_hand)
     else:
-        read = function(READERS.get(given.method, "data.datasets.read"))
-        read(given.data)  # bad input stops here, before any training
-    if "databases" in values:
-        _check_databases(values)
-    folder = Path("runs/own") / given.method
+        values, folder, counts = _preferences(given, values, by_hand, larger)
     notebooks.execute(path, folder / "notebook.ipynb", values)
     notebooks.export_html(folder / "notebook.ipynb", folder / "notebook.html")
-    print(f"read {folder / 'notebook.html'}; numbers are in metrics/own/{given.method}.json")
+    metrics = Path("metrics") / values["profile"] / f"{given.method}.json"
+    if metrics.exists():
+        known = json.loads(metrics.read_text(encoding="utf-8"))
+        files.write_metrics(known | {"rows": counts}, values["profile"], given.method)
+    print(f"read {folder / 'notebook.html'}; numbers are in {metrics}")
+
+
+def _preferences(given, values: dict, by_hand: dict, larger: dict) -> tuple[dict, Path, dict]:
+    """(values, folder, counts of rows) for pairs, labels or scores; bad input stops here, before any training."""
+    from prefcore.data import datasets
+    from prefcore.lab import own, settings
+
+    columns = dict(settings.column(item) for item in given.columns.split(",")) if given.columns else {}
+    found = own.usable(datasets.scan(given.data, columns=columns), given.method, given.data)
+    if not given.drop_bad:
+        datasets.demand(found)
+    ready = own.prepare(found, given.method, values, by_hand, larger)
+    content = "".join(map(repr, ready.records))
+    profile, folder = own.folder_for(given.data, given.method, ready.values, content, given.name)
+    data = datasets.write(ready.records, folder / "data.jsonl")
+    if found.problems:
+        print(f"{len(found.problems)} rows are left out: {found.problems[0]}")
+    print("\n".join(ready.notes))
+    return ready.values | {"profile": profile, "data": str(data)}, folder, ready.counts
+
+
+def _own_form(given, values: dict, by_hand: dict) -> tuple[dict, Path, dict]:
+    """The same for a chapter whose rows have a form of their own, which it reads from where they are."""
+    from prefcore.lab import own
+
+    if given.drop_bad:
+        raise ValueError(f"{given.method} leaves out no rows: mend the data, and call it without --drop-bad")
+    _no_columns(given)
+    found = function(READERS[given.method])(given.data)
+    if "databases" in values:
+        _check_databases(values)
+    sizes = own.sizes_of_votes(found, values)
+    values = values | {name: size for name, size in sizes.items() if name not in by_hand}
+    counts = {"usable": len(found[0] if isinstance(found, tuple) else found)} | {name: values[name] for name in sizes}
+    profile, folder = own.folder_for(given.data, given.method, values, own.fingerprint(given.data), given.name)
+    print(", ".join(f"{name} {count}" for name, count in counts.items()))
+    return values | {"profile": profile}, folder, counts
+
+
+def _no_columns(given) -> None:
+    if given.columns:
+        raise ValueError(f"--columns is for pairs, labels and scores; {given.method} reads rows of its own form")
 
 
 def _check_databases(values: dict) -> None:
@@ -259,12 +311,32 @@ def _sample(given) -> None:
         print(f"{prompt}|{drawn.text}")
 
 
-def _merge(given) -> None:
-    from prefcore.engine import models
+def _export(given) -> None:
+    from prefcore.lab import export
 
     tokenizer, policy = _load_run(given.run)
-    models.save_policy(policy, tokenizer, Path(given.folder))
-    print(f"{given.folder} holds the merged model")
+    folder = export.export(tokenizer, policy, Path(given.run), Path(given.folder))
+    print(f"{folder} holds the whole model; it writes what the run writes")
+    if given.gguf:
+        print(f"{export.to_gguf(folder)} holds the same for llama.cpp")
+
+
+def _doctor(given) -> None:
+    from prefcore.doctor import report
+    from prefcore.lab import own
+
+    params = read_params()["common"]
+    limits = {name: params[name] for name in ("max_prompt", "max_completion")}
+    found = report.findings(given.data, given.policy or params["policy"], **limits)
+    folder = report.write(found, given.data, Path(given.out or f"runs/own/{own.stem_of(given.data)}/doctor"))
+    print("\n".join(report.lines(found)))
+    print(f"read {folder / 'doctor.html'}; the same for programs is in {folder / 'doctor.json'}")
+
+
+def _env(given) -> None:
+    from prefcore.lab import bug_report
+
+    print("\n".join(f"{name}: {value}" for name, value in bug_report.describe().items()))
 
 
 def _smoke(given) -> None:

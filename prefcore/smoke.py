@@ -44,12 +44,14 @@ METHODS = {  # random scorers and judges say little, so no threshold may leave a
     "bco": {"prompt_sample_size": 16, "classifier_prompts": 2, "confirm_nats": 0.001},
     "ulma": {"good_rating": 1.0, "confirm_nats": 0.001},
     "osp": {"tie": 0.0, "confirm_nats": 0.001},
-    "margin_rm": {"layers": 1, "max_tokens": 32, "people": 4, "draws": 60},
-    "micro": {"heads": 3, "epochs": 1, "router_epochs": 2, "budget": 4, "hyre_pairs": 2},
-    "autoraters": {"dense_votes": 2, "sft_epochs": 1, "samples": 4},
+    "margin_rm": {"layers": 1, "max_tokens": 32, "people": 4},
+    "micro": {"heads": 3, "epochs": 1, "router_epochs": 2, "budget": 3, "hyre_pairs": 2, "gate": 0.0, "gate_pairs": 200,
+              "reader_layers": 1},
+    "autoraters": {"dense_votes": 2, "sft_epochs": 1, "samples": 4, "left_out": "Tweet", "batch_size": 8},
     "canonical_basis": {  # a random encoder finds all phrases alike
         "basis": 3, "planted_people": 24, "topics_per_domain": 1, "cuts": [1.0e-4, 1.0e-3, 1.0e-2, 0.1],
-        "merge": 0.99999,
+        "merge": 0.99999, "merged_sizes": [3, 6], "word_dims": 8, "signature_dims": 8, "folds": 2,
+        "confirm_nats": 0.001,
     },
     "napo": {"lora_layers": 1, "batch_size": 4, "max_new_tokens": 6, "text_batch_size": 4, "text_layers": 1,
              "learning_rate": 1.0e-2, "text_learning_rate": 1.0e-2},
@@ -66,7 +68,7 @@ SHARED = {
     "judge_pairs": 8, "held_out_pairs": 12, "preference_prompts": 16, "samples_per_prompt": 4,
     "bank_after": 0, "bank_prompts": 6, "bank_validation_prompts": 4, "bank_fresh_prompts": 4,
     "voted_texts": {"train": 64, "validation": 24, "test": 24}, "similar_quantile": 0.8,
-    "voted_pairs": {"train": 48, "validation": 12, "test": 24},
+    "voted_pairs": {"train": 48, "validation": 12, "test": 12},
     "tower_pictures": 48, "tower_epochs": 1, "language_layers": 2, "taught_rows": 24, "taught_epochs": 1,
     "preference_rows": 32, "tested_questions": 10,
     "sql_rows": 12, "sql_questions": {"train": 2, "dev": 1, "test": 1}, "sql_lessons": 2, "sql_lm_lessons": 12,
@@ -77,13 +79,15 @@ SIZES = {
     "rates": [1.0e-3, 1.0e-2], "sizes": {"few": 4, "middle": 6, "many": 8}, "betas": [0.05, 0.2],
     "confirm_seeds": 1, "confirm_prompts": 4, "confirm_bank": 4, "likelihood_texts": 6, "mixed_rows": 8,
     # reward models and judges
-    "pairs": 32, "validation_pairs": 12, "test_pairs": 24, "taught_pairs": 8, "asked_pairs": 2, "sft_pairs": 4,
-    "pool_texts": [64, 24, 24], "criteria_pairs": [120, 24, 32], "planted_pairs": [240, 24], "budgets": [2, 4],
+    "pairs": 32, "pool_pairs": 40, "validation_pairs": 12, "test_pairs": 24, "judged_pairs": 40, "asked_pairs": 2,
+    "sft_pairs": 4, "linear_seeds": 2,
+    "train_pairs": 16, "transcribe_pairs": 8, "twin_seeds": 2, "twin_rates": [1.0e-2, 0.1], "twin_steps": [2, 4],
+    "pool_texts": [64, 24, 24], "asked_texts": [32, 16, 16], "drawn_pairs": 400, "budgets": [2, 3],
     "world_texts": 64, "planted_choices": 2000, "silhouette_sample": 60, "basis_sizes": [1, 2, 3],
     "train_functions": 8, "validation_functions": 3, "test_functions": 8, "asked_functions": 3,
     "train_questions": 2, "queries": 2, "temperatures": [0.5], "lm_train_questions": 1,
     "lm_test_questions": 1, "lm_samples": 1, "verdict_pairs": 4, "verdict_questions": 1,
-    "extraction_sample": 3, "subsets": 2, "subset_pairs": 6, "samples": 6, "resamples": 20,
+    "draws": 3, "subset_pairs": 6, "samples": 6,
     # pictures
     "validation_questions": 4, "test_questions": 6, "text_pairs": 6, "text_held_out": 4, "text_seeds": 1,
     "noises": [0.4], "noise_arms": ["dpo-biased", "napo-fixed"],
@@ -167,7 +171,8 @@ def shrink(params: Mapping) -> dict:
 
 def shrink_block(quick: Mapping, study: Mapping) -> dict:
     """Sizes at toy size; any other list as the study has it, as it names arms."""
-    return {k: SIZES.get(k, study.get(k, v) if isinstance(v, list) else v) for k, v in quick.items()}
+    toy = {k: SIZES.get(k, study.get(k, v) if isinstance(v, list) else v) for k, v in quick.items()}
+    return toy | ({"sizes": {name: SIZES["sizes"][name] for name in quick["sizes"]}} if "sizes" in quick else {})
 
 
 def make_texts(seed: int = 0) -> list[ratings.Text]:

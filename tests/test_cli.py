@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from prefcore.__main__ import function, main
+from prefcore.data import datasets
 from prefcore.lab import notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -158,16 +159,60 @@ def test_a_file_that_is_not_there_is_named(fails):
 
 
 def test_bad_rows_can_be_left_out(toy_world, monkeypatch, capsys):
-    Path("own.jsonl").write_bytes(lines(GOOD, GOOD | {"chosen": ""}, GOOD | {"prompt": "c d"}))
+    good = [GOOD | {"prompt": f"a {i}"} for i in range(20)]
+    Path("own.jsonl").write_bytes(lines(*good, GOOD | {"chosen": ""}, {"prompt": "e"}))
     started = []
     monkeypatch.setattr(notebooks, "execute", lambda path, output, values: started.append((path, values)))
     monkeypatch.setattr(notebooks, "export_html", lambda *_: None)
     assert main(["run", "kto", "--data", "own.jsonl", "--drop-bad", "--set", "beta=0.5", "epochs=2"]) == 0
     ((path, values),) = started
-    assert path == "notebooks/kto.ipynb" and values["drop_bad"] and values["profile"] == "own"
-    assert (values["beta"], values["epochs"], values["data"]) == (0.5, 2, "own.jsonl")
+    assert path == "notebooks/kto.ipynb" and values["profile"] == "own/own"
+    assert (values["beta"], values["epochs"], values["data"]) == (0.5, 2, "runs/own/own/kto/data.jsonl")
     said = capsys.readouterr().out
-    assert "2 usable rows, 1 left out: own.jsonl:2: field 'chosen': is empty" in said
+    assert "2 rows are left out: own.jsonl:21: field 'chosen': is empty" in said
+    assert "22 rows read, 20 usable (2 bad, 0 ties); 16 to train on, of which 16 are used, 2 to choose by" in said
+    assert datasets.read(values["data"])[3].prompt == "a 3" and values["sizes"]["many"] == 16
+
+
+MANY = [GOOD | {"prompt": f"a {i}"} for i in range(20)]
+LATE = {  # what training would stumble over: method, rows, what else is on the command line, what is said
+    "thumbs-up alone": ("kto", [{"prompt": f"a {i}", "completion": " b", "label": True} for i in range(60)], (),
+                        "all 48 answers to train on are thumbs-up"),
+    "five prompts": ("dpo", MANY[:5], (), "5 different prompts are too few to hold some out: give 8 or more"),
+    "no scores for ODPO": ("odpo", MANY, (), "does not say how much better chosen is; add the column margin"),
+    "one score a prompt": ("dpo", [{"prompt": f"a {i}", "completion": " b", "score": i} for i in range(20)], (),
+                           "none of 16 rows shares its prompt with one of another score"),
+    "answers that part late": ("dpo", [row | {"chosen": " same words 1", "rejected": " same words 2"} for row in MANY],
+                               ("--set", "max_completion=4"), "are equal in their first 4 tokens"),
+    "another profile": ("dpo", MANY, ("--set", "profile=study"), "profile is not set here"),
+    "rates that are no numbers": ("dpo", MANY, ("--set", "rates=fast"), "give a list, as [fast]"),
+    "a column that is not there": ("dpo", MANY, ("--columns", "chosen=best"), "field 'best': there is no such column"),
+    "columns of a method with its own rows": ("micro", MANY, ("--columns", "a=chosen"), "--columns is for pairs"),
+    "votes without names": ("micro", [{"a": f"a {i}", "b": f"b {i}", "votes": [1]} for i in range(20)], (),
+                            "no vote names its voter"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_what_can_be_known_before_training_is_said_before_training(fails, name):
+    method, rows, more, what = LATE[name]
+    Path("own.jsonl").write_bytes(lines(*rows))
+    assert what in fails("run", method, "--data", "own.jsonl", *more)
+
+
+def test_columns_and_the_name_of_a_run_are_given_on_the_command_line(toy_world, monkeypatch, capsys):
+    started = []
+    monkeypatch.setattr(notebooks, "execute", lambda path, output, values: started.append((output, values)))
+    monkeypatch.setattr(notebooks, "export_html", lambda *_: None)
+    Path("own.jsonl").write_bytes(lines(*({"ask": row["prompt"], "chosen": " c", "worse": " d"} for row in MANY)))
+    ready = ["run", "dpo", "--data", "own.jsonl", "--columns", "prompt=ask,rejected=worse", "--name", "mine"]
+    assert main(ready) == main(ready) == 0  # the same run again
+    assert main([*ready, "--set", "beta=0.2"]) == 1
+    assert "--name mine: runs/own/mine/dpo holds another run" in capsys.readouterr().err
+    assert main([*ready[:-2], "--set", "sizes={few: 2, many: 5}", "max_prompt=9"]) == 0
+    assert [str(output.parent) for output, _ in started] == ["runs/own/mine/dpo"] * 2 + ["runs/own/own/dpo"]
+    assert (started[2][1]["sizes"], started[2][1]["max_prompt"]) == ({"few": 2, "many": 5}, 9)
+    assert "of which 5 are used" in capsys.readouterr().out
 
 
 ASKED = {
@@ -204,7 +249,7 @@ def test_candidates_and_databases_reach_the_notebook(toy_world, monkeypatch):
     assert main(["run", "chase_sql", "--data", "own.jsonl", *named]) == 0
     told = {name: started[0][name] for name in ("data", "databases", "eval_data", "eval_databases", "folds", "profile")}
     assert told == {"data": "own.jsonl", "databases": "here", "eval_data": "own.jsonl", "eval_databases": "here",
-                    "folds": 3, "profile": "own"}  # fmt: skip
+                    "folds": 3, "profile": "own/own"}  # fmt: skip
 
 
 def test_a_command_of_its_own_says_the_same_line(toy_world):
@@ -235,7 +280,6 @@ def test_an_unknown_setting_is_refused_with_those_that_there_are(fails, own_data
     "item, message",
     [
         ("beta=high", "beta is 'high' (str), but the notebook has 0.1 (float)"),
-        ("beta=1e-6", "beta is '1e-6' (str), but the notebook has 0.1 (float); YAML reads 1e-6 as a string"),
         ("epochs=1.5", "epochs is 1.5 (float), but the notebook has 2 (int)"),
     ],
 )
@@ -268,7 +312,7 @@ def test_an_unknown_command_lists_the_commands(capsys):
 def test_a_folder_without_a_model_is_named(fails):
     said = fails("sample", "runs/quick/dpo", "--prompt", "a")
     assert "runs/quick/dpo holds no model: name a folder of runs/" in said
-    assert "runs/quick/dpo holds no model" in fails("merge", "runs/quick/dpo", "merged")
+    assert "runs/quick/dpo holds no model" in fails("export", "runs/quick/dpo", "merged")
 
 
 def test_a_policy_goes_on_with_each_prompt(toy_world, capsys):
@@ -280,7 +324,7 @@ def test_a_policy_goes_on_with_each_prompt(toy_world, capsys):
     assert main([*arguments, "--seed", "1"]) == 0 and capsys.readouterr().out != first
 
 
-def test_an_adapter_of_a_run_can_be_sampled_and_merged(toy_world, capsys):
+def test_an_adapter_of_a_run_can_be_sampled_and_exported(toy_world, capsys):
     from prefcore.data.types import Example
     from prefcore.engine import models, reference
     from prefcore.lab import runs
@@ -295,7 +339,34 @@ def test_an_adapter_of_a_run_can_be_sampled_and_merged(toy_world, capsys):
     runs.save_model(policy, tokenizer, "smoke", "dpo")
     assert main(["sample", "runs/smoke/dpo", "--prompt", "Tweet: My"]) == 0
     assert capsys.readouterr().out.startswith("Tweet: My|")
-    assert main(["merge", "runs/smoke/dpo", "merged"]) == 0
-    assert not Path("merged/adapter_config.json").exists()
-    found = reference.score_all(models.load_policy("merged")[1], rows, pad_id=0)
+    assert main(["export", "runs/smoke/dpo", "whole"]) == 0
+    assert not Path("whole/adapter_config.json").exists()
+    found = reference.score_all(models.load_policy("whole")[1], rows, pad_id=0)
     assert found[0, 0] == pytest.approx(expected[0, 0], abs=1e-4)
+
+
+def test_doctor_tells_the_same_on_the_terminal_in_json_and_on_a_page(toy_world, capsys):
+    Path("own.jsonl").write_bytes(lines(*MANY, MANY[0], {"prompt": "e"}))
+    assert main(["doctor", "own.jsonl"]) == 0
+    said = capsys.readouterr().out
+    found = json.loads(Path("runs/own/own/doctor/doctor.json").read_text())
+    assert all(f"{row['name']}: {row['says']}" in said for row in found)
+    assert "! rows that cannot be used: " in said and "own.jsonl:" in said
+    assert Path("runs/own/own/doctor/doctor.html").read_text().count("<th scope=row") == len(found)
+
+
+def test_doctor_reads_votes_too_and_refuses_what_a_run_refuses(toy_world, capsys):
+    rows = [{"a": f"text {i}", "b": f"another {i}", "votes": cast}
+            for i, cast in enumerate([(1, 1, 0, 0), (1, 1, 1, 1)] * 15)]  # fmt: skip
+    Path("votes.jsonl").write_bytes(lines(*rows))
+    assert main(["doctor", "votes.jsonl"]) == 0
+    assert "disagreement: in a share of 0.50" in capsys.readouterr().out
+    Path("bad.jsonl").write_bytes(b"{")
+    assert main(["doctor", "bad.jsonl"]) == 1
+    assert "bad.jsonl" in capsys.readouterr().err
+
+
+def test_env_says_what_a_bug_report_needs(toy_world, capsys):
+    assert main(["env"]) == 0
+    said = capsys.readouterr().out
+    assert "torch: " in said and "sha256 of params.yaml: " in said

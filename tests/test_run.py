@@ -29,12 +29,14 @@ def test_the_same_notebook_runs_on_a_users_own_pairs(toy_world, method, capsys):
     write_own(Path("own.jsonl"))
     arguments = ["run", method, "--data", "own.jsonl", "--set", "epochs=2", "seeds=1"]
     assert main(arguments) == 0, capsys.readouterr().err
-    assert f"metrics/own/{method}.json" in capsys.readouterr().out
-    metrics = json.loads(Path(f"metrics/own/{method}.json").read_text())
+    said = capsys.readouterr().out
+    assert f"metrics/own/own/{method}.json" in said and "30 rows read, 30 usable" in said
+    metrics = json.loads(Path(f"metrics/own/own/{method}.json").read_text())
+    assert metrics["rows"]["used"] == metrics["rows"]["train"] == 24 and metrics["rows"]["equal_after_cut"] == 0
     arm = metrics["arms"][method]
     assert 0 <= arm["order"] <= 1 and arm["low"] <= arm["estimate"] <= arm["high"]
     assert {"kl", "length"} <= set(metrics["samples"]["reference"]) and "gold" not in metrics["samples"]["reference"]
-    assert Path(f"runs/own/{method}/notebook.html").exists() and not Path(f"metrics/smoke/{method}.json").exists()
+    assert Path(f"runs/own/own/{method}/notebook.html").exists() and not Path(f"metrics/smoke/{method}.json").exists()
 
 
 def test_the_notebook_on_pictures_runs_on_a_users_own_rows(toy_world):
@@ -44,5 +46,5 @@ def test_the_notebook_on_pictures_runs_on_a_users_own_rows(toy_world):
         rows.append({"image": f"{i}.png", "question": "what color?", "chosen": f"It is {i}.", "rejected": "It is not."})
     Path("own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main(["run", "napo", "--data", "own.jsonl", "--set", "vision_policy=build/smoke/biased", "pairs=8"]) == 0
-    arms = runs.read_metrics("own", ["napo"])["napo"]["arms"]
+    arms = runs.read_metrics("own/own", ["napo"])["napo"]["arms"]
     assert {"base", "dpo", "napo"} <= set(arms) and set(arms["base"]) == set(arms["napo"]) >= {"right"}

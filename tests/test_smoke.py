@@ -15,7 +15,8 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForSequenceClassification
+from safetensors.torch import load_file
+from transformers import AutoModel
 
 from prefcore import smoke
 from prefcore.__main__ import main
@@ -153,7 +154,7 @@ def test_a_policy_is_measured_sampled_beside_the_reference_and_kept(repository, 
     assert (folder / "model" / "adapter_model.safetensors").exists()
 
 
-def test_every_verdict_of_the_policies_is_made_again_from_committed_files_and_a_changed_one_fails(
+def test_every_verdict_is_made_again_from_committed_files_and_a_changed_one_fails(
     repository, monkeypatch, capsys, tmp_path
 ):
     for name in ("params.yaml", "notebooks", "metrics", "scores", "banks"):
@@ -161,17 +162,17 @@ def test_every_verdict_of_the_policies_is_made_again_from_committed_files_and_a_
         copy(repository.folder / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     assert main(["verdicts", "--profile", "smoke"]) == 0
-    assert "6 chapters" in (said := capsys.readouterr().out) and "0 verdicts differ" in said
+    assert "11 chapters" in (said := capsys.readouterr().out) and "0 verdicts differ" in said
     path = Path("metrics/smoke/kto.json")
     path.write_text(path.read_text().replace('"verdict": "not tested"', '"verdict": "held"', 1))
     assert main(["verdicts", "--profile", "smoke"]) == 1
     assert "COMMITTED: held" in capsys.readouterr().out
 
 
-def test_a_reward_model_of_the_chapters_loads_in_plain_transformers(repository):
+def test_the_reward_model_of_a_chapter_is_a_plain_encoder_with_its_head(repository):
     folder = repository.folder / "runs" / "smoke" / "margin_rm" / "model"
-    model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True)
-    assert model.config.num_labels == 1
+    encoder = AutoModel.from_pretrained(folder, use_safetensors=True)
+    assert load_file(folder / "head.safetensors")["weight"].shape == (1, encoder.config.hidden_size)
 
 
 def test_what_the_gennm_notebook_saves_is_what_run_reads(repository, monkeypatch, capsys):

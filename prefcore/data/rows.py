@@ -1,23 +1,22 @@
 """Raw rows of a file or a hub dataset, with the place of each for messages. What a row means is in datasets.py."""
 
 import csv
-import gzip
 import io
 import json
 import re
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+from prefcore.data import objects, places
+from prefcore.data.places import SUFFIXES
+from prefcore.data.types import DataError
+
 CSV_NUMBERS = (
     "score", "margin", "strength", "chosen_score", "rejected_score", "score_chosen", "score_rejected",
 )  # fmt: skip
-
-
-class DataError(ValueError):
-    """Data that cannot be used. One line: `file:line: field 'x': what is wrong; what to do`."""
+HUB = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<config>[\w.+/-]+))?(:(?P<split>.+))?")
 
 
 class Row(NamedTuple):
@@ -41,7 +40,9 @@ def short(value) -> str:
 
 def read_text(row: Row, field: str) -> str:
     """A field that must be there, be text, and say something; DataError otherwise."""
-    value = row.values.get(field)
+    if field not in row.values:
+        raise fault(row, field, f"there is no such column; the row has {', '.join(map(repr, row.values))}")
+    value = row.values[field]
     if not isinstance(value, str):
         raise fault(row, field, f"{typed(value)}; give a text")
     if not value.strip():
@@ -65,64 +66,89 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def rows(source: str) -> Iterator[Row | DataError]:
-    """The rows of a .jsonl, .json, .csv or .parquet file (also .gz), or of a hub dataset owner/name[:split].
+def rows(source: str, columns: Mapping[str, str] | None = None) -> Iterator[Row | DataError]:
+    """The rows of a file, of parts of a set (a folder, a pattern with *), of a folder that `save_to_disk` has written,
+    or of a hub dataset owner/name[@configuration][:split].
 
-    A row that cannot be read at all comes as its DataError, so that the rest can still be used; a source that cannot be
-    read raises one. The place is a line, or "row N" (from 1) where rows have no lines; ids are "<file stem>:<N>".
+    columns: what a reader calls a column -> what the source calls it. A row that cannot be read at all comes as its
+    DataError, so that the rest can still be used; a source that cannot be read raises one. The place is a line, or
+    "row N" (from 1) where rows have no lines; ids are "<file stem>:<N>".
     """
-    path = Path(source)
-    plain = Path(path.name.removesuffix(".gz"))
-    if path.is_dir():
-        raise DataError(f"{source}: is a folder; name one {', '.join(SUFFIXES)} file in it")
-    if not path.exists() and plain.suffix not in SUFFIXES and re.fullmatch(r"[\w.-]+/[\w.-]+(:.+)?", source):
-        yield from _hub(source)
-        return
-    if plain.suffix not in SUFFIXES:
-        raise DataError(f"{source}: neither a {', '.join(SUFFIXES)} file (or .gz of one) nor a hub dataset owner/name")
-    parse = {".csv": _csv, ".parquet": _parquet}.get(plain.suffix, _json)
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as raw:
-            yield from parse(source, plain.stem, raw)
-    except FileNotFoundError:
-        raise DataError(f"{source}: no such file; check the path") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{source}: cannot be read ({_one_line(error)}); is it whole?") from error
+    found = _rows(source)
+    return (_renamed(row, columns) for row in found) if columns else found
 
 
-def usable_rows(source: str) -> Iterator[Row]:
+def usable_rows(source: str, columns: Mapping[str, str] | None = None) -> Iterator[Row]:
     """The same rows; the first that cannot be read is raised."""
-    for row in rows(source):
+    for row in rows(source, columns):
         if isinstance(row, DataError):
             raise row
         yield row
 
 
-def _decoded(raw) -> io.TextIOWrapper:
-    # Bad bytes become lone surrogates, so that the error can name the row and the field that hold them.
-    return io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="\n")
+def _rows(source: str) -> Iterator[Row | DataError]:
+    path = Path(source)
+    if not path.exists() and places.suffix(path) not in SUFFIXES and (hub := HUB.fullmatch(source)):
+        yield from _hub(source, hub)
+    elif any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
+        yield from _saved(source)
+    else:
+        for file in places.find(source):
+            yield from _file(file)
 
 
-def _json(source: str, stem: str, raw) -> Iterator[Row | DataError]:
-    """One object a line, or one array of objects: both are found under .json and .jsonl."""
-    text = _decoded(raw)
-    is_array = text.read(1000).lstrip().startswith("[")
-    text.seek(0)
-    if is_array:
-        try:
-            items = json.loads(text.read())
-        except (ValueError, RecursionError) as error:
-            what = f"not valid JSON ({_json_error(error)}); write an array of objects"
-            raise DataError(f"{source}:{getattr(error, 'lineno', 1)}: {what}") from error
-        for n, values in enumerate(items, start=1):
-            yield _object(f"{source}:row {n}", f"{stem}:{n}", values)
+def _renamed(row: Row | DataError, columns: Mapping[str, str]) -> Row | DataError:
+    if isinstance(row, DataError):
+        return row
+    for own in columns.values():
+        if own not in row.values:
+            return fault(row, own, f"there is no such column; the row has {', '.join(map(repr, row.values))}")
+    taken = {*columns, *columns.values()}
+    rest = {name: value for name, value in row.values.items() if name not in taken}
+    return row._replace(values={name: row.values[own] for name, own in columns.items()} | rest)
+
+
+def _file(source: str) -> Iterator[Row | DataError]:
+    start, plain = places.head(source), Path(places.plain_name(source))
+    parse = {".csv": _csv, ".tsv": _csv, ".parquet": _parquet, ".arrow": _arrow}.get(plain.suffix.lower(), _json)
+    encoding = "utf-16" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    with places.opened(source) as raw:
+        # Bad bytes become lone surrogates, so that the error can name the row and the field that hold them.
+        text = parse in (_csv, _json)
+        how = {"encoding": encoding, "errors": "surrogateescape" if encoding != "utf-16" else "replace"}
+        yield from parse(source, plain.stem, io.TextIOWrapper(raw, newline="\n", **how) if text else raw)
+
+
+# JSON
+
+
+def _json(source: str, stem: str, text: io.TextIOWrapper) -> Iterator[Row | DataError]:
+    """One object a line; else what objects.read makes of the whole text."""
+    lines = ((n, line.lstrip("\ufeff")) for n, line in enumerate(text, start=1) if line.strip().strip("\ufeff"))
+    begun = list(islice(lines, 2))
+    if len(begun) == 2 and objects.is_object(begun[0][1]):
+        yield from _json_lines(source, stem, chain(begun, lines))
         return
-    for n, line in enumerate(text, start=1):
-        if not line.strip():
-            continue
+    gapped = accumulate(chain(begun, lines), lambda before, now: (now[0], "\n" * (now[0] - before[0] - 1) + now[1]),
+                        initial=(0, ""))  # fmt: skip
+    whole = "".join(line for _, line in gapped)  # with its empty lines, so that a fault keeps its number
+    try:
+        found = objects.read(whole)
+    except (ValueError, RecursionError) as error:
+        what = f"not valid JSON ({_json_error(error)}); write an array of objects"
+        raise DataError(f"{source}:{getattr(error, 'lineno', 1)}: {what}") from error
+    if found is None or len(found) == 1 and whole.lstrip().startswith("{") and "\n" not in whole.strip():
+        lines = ((n, line) for n, line in enumerate(whole.split("\n"), start=1) if line.strip())
+        yield from _json_lines(source, stem, lines)
+    else:
+        yield from (_object(f"{source}:row {n}", f"{stem}:{n}", value) for n, value in enumerate(found, start=1))
+
+
+def _json_lines(source: str, stem: str, lines: Iterable[tuple[int, str]]) -> Iterator[Row | DataError]:
+    for n, line in lines:
         where = f"{source}:{n}"
         try:
-            yield _object(where, f"{stem}:{n}", json.loads(line))
+            yield _object(where, f"{stem}:{n}", objects.parse(line))
         except (ValueError, RecursionError) as error:
             what = f"not valid JSON ({_json_error(error)})" if is_unicode(line) else "invalid UTF-8, and not valid JSON"
             yield DataError(f"{where}: {what}; write one object a line, in UTF-8")
@@ -138,20 +164,27 @@ def _object(where: str, id: str, values) -> Row | DataError:
     return Row(where, id, values)
 
 
-def _csv(source: str, stem: str, raw) -> Iterator[Row | DataError]:
-    reader = csv.reader(_decoded(raw), strict=True)
-    header, line = None, 1
+# CSV
+
+
+def _csv(source: str, stem: str, text: io.TextIOWrapper) -> Iterator[Row | DataError]:
+    """Cells between commas, or between what separates most of the header's names; Excel's line `sep=;` says it."""
+    first = text.readline()
+    told = re.fullmatch(r"\"?sep=(.)\"?\s*", first)
+    delimiter = told[1] if told else max(",;\t|", key=first.count)
+    reader = csv.reader(chain([] if told else [first], text), strict=True, delimiter=delimiter)
+    csv.field_size_limit(2**31 - 1)
+    header, before = None, int(bool(told))
+    line = 1 + before
     try:
         for cells in reader:
-            where, id, line = f"{source}:{line}", f"{stem}:{line}", reader.line_num + 1  # a row may span lines
+            where, id, line = f"{source}:{line}", f"{stem}:{line}", reader.line_num + before + 1  # a row may span lines
             if header is None:
-                header = cells
+                header = [name.strip() for name in cells]
                 if len(set(header)) < len(header):
                     raise DataError(f"{where}: a column name stands twice in {short(header)}; name each once")
             elif len(cells) == len(header):
-                row = Row(where, id, {name: _cell(name, cell) for name, cell in zip(header, cells, strict=True)})
-                chat = [name for name, cell in zip(header, cells, strict=True) if re.match(r"\[\{['\"]role", cell)]
-                yield fault(row, chat[0], "chat messages do not fit into CSV; use .jsonl") if chat else row
+                yield Row(where, id, {name: _cell(name, cell) for name, cell in zip(header, cells, strict=True)})
             elif cells:
                 yield DataError(f"{where}: {len(cells)} cells under {len(header)} column names; put texts in quotes")
     except csv.Error as error:
@@ -171,38 +204,75 @@ def _cell(name: str, cell: str):
         return cell
 
 
+# Tables of the Arrow world
+
+
 def _parquet(source: str, stem: str, raw) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet
 
-    n = 0
     try:
-        for batch in pyarrow.parquet.ParquetFile(raw).iter_batches(batch_size=1000):
-            names = batch.schema.names
-            for i in range(batch.num_rows):
-                n += 1
-                values = {name: _arrow_value(column[i]) for name, column in zip(names, batch.columns, strict=True)}
-                yield Row(f"{source}:row {n}", f"{stem}:{n}", values)
+        yield from _batches(source, stem, pyarrow.parquet.ParquetFile(raw).iter_batches(batch_size=1000))
     except pyarrow.ArrowException as error:
         raise DataError(f"{source}: not valid parquet ({_one_line(error)})") from error
+
+
+def _arrow(source: str, stem: str, raw) -> Iterator[Row]:
+    import pyarrow
+
+    try:
+        yield from _batches(source, stem, pyarrow.ipc.open_stream(raw))
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{source}: not a stream of Arrow ({_one_line(error)})") from error
+
+
+def _batches(source: str, stem: str, batches: Iterable) -> Iterator[Row]:
+    n = 0
+    for batch in batches:
+        names = batch.schema.names
+        for i in range(batch.num_rows):
+            n += 1
+            values = {name: _arrow_value(column[i]) for name, column in zip(names, batch.columns, strict=True)}
+            yield Row(f"{source}:row {n}", f"{stem}:{n}", values)
 
 
 def _arrow_value(scalar):
     try:
         return scalar.as_py()
-    except UnicodeDecodeError:
-        return "\udcff"  # stands for text with bad bytes; refused with its field's name
+    except (UnicodeDecodeError, OverflowError, ValueError):  # a date beyond Python's stops only those who read it
+        return "\udcff"  # stands for what cannot be read; refused with its field's name
 
 
-def _hub(source: str) -> Iterator[Row]:
+def _saved(source: str) -> Iterator[Row | DataError]:
+    """A folder that `save_to_disk` of the library datasets has written."""
+    folder = Path(source)
+    if (folder / "dataset_dict.json").exists():
+        splits = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+        if len(splits) > 1:
+            raise DataError(f"{source}: holds the splits {', '.join(splits)}; name one, as {source}/{splits[0]}")
+        folder = folder / splits[0]
+    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    if state.get("_indices_data_files"):
+        raise DataError(f"{folder}: is a selection of rows; call flatten_indices() on it before save_to_disk")
+    for part in state["_data_files"]:
+        yield from _file(str(folder / part["filename"]))
+
+
+def _hub(source: str, hub: re.Match) -> Iterator[Row]:
     import datasets
 
-    name, _, split = source.partition(":")
+    name, config, split = hub["name"], hub["config"], hub["split"] or "train"
     try:
-        table = datasets.load_dataset(name, split=split or "train")
+        try:
+            table = datasets.load_dataset(name, *([config] if config else []), split=split)
+        except ValueError:
+            if not config:
+                raise
+            table = datasets.load_dataset(name, data_dir=config, split=split)  # a folder, where no configuration
     except Exception as error:  # whatever the hub's client raises: offline, no such dataset, split or config
         what = f"cannot be loaded from the hub ({_one_line(error)})"
-        raise DataError(f"{source}: {what}; give a file, owner/name or owner/name:split") from error
+        raise DataError(f"{source}: {what}; give a file, owner/name, owner/name:split, or owner/name@configuration, "
+                        "where the configuration may be a folder of the set") from error  # fmt: skip
     for n, values in enumerate(table, start=1):
         yield Row(f"{source}:row {n}", f"{source}:{n}", values)
 

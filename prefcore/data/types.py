@@ -16,6 +16,10 @@ Tokens = tuple[int, ...]
 Prompt = str | Sequence[Mapping[str, str]]  # plain text, or chat messages [{"role": ..., "content": ...}]
 
 
+class DataError(ValueError):
+    """Data that cannot be used. One line: `file:line: field 'x': what is wrong; what to do`."""
+
+
 class Pair(NamedTuple):
     """Two completions of one prompt; `chosen` is the better one.
 

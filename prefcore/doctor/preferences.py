@@ -58,7 +58,7 @@ def prompt_shift(thumbs: Sequence[Unary], seed: int = 0) -> Finding:
     score = np.full(len(up), 0.5)
     for k in range(5):
         out = part[place] == k
-        if len(set(up[~out])) == 2:
+        if out.any() and len(set(up[~out])) == 2:
             model = LogisticRegression(C=1.0, class_weight="balanced", max_iter=1000).fit(words[~out], up[~out])
             score[out] = model.predict_proba(words[out])[:, 1]
     area = _auc_by_prompt(score, up, place)

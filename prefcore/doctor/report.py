@@ -4,16 +4,44 @@ import html
 import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
-from prefcore.data import views
+from transformers import AutoTokenizer
+
+from prefcore.data import datasets, views
+from prefcore.data.rows import DataError
 from prefcore.data.types import Pair, Unary
 from prefcore.doctor import preferences, texts, votes
-from prefcore.doctor.finding import Finding
+from prefcore.doctor.finding import Finding, count
+from prefcore.scoring import voters
 
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;
 color:#222;background:#fff}table{border-collapse:collapse}th,td{text-align:left;padding:.4rem .8rem;
 border-bottom:1px solid #ccc;vertical-align:top}code{overflow-wrap:anywhere}.act{font-weight:700}
 @media(prefers-color-scheme:dark){body{color:#eee;background:#111}}"""
+
+
+def findings(source: str, policy: str, *, max_prompt: int, max_completion: int) -> list[Finding]:
+    """Findings about a file or hub set: preferences of any kind, or pairs with single votes.
+
+    policy: hub id or folder of the model that is to be trained, of which the tokenizer is read. What cannot be read
+    raises DataError, as in a run; rows that cannot be used are a finding.
+    """
+    try:
+        found = datasets.scan(source)
+    except DataError as problem:
+        try:
+            return examine_votes(voters.read(source))
+        except (DataError, ValueError):
+            raise problem from None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(policy, trust_remote_code=False)
+    except OSError as error:
+        raise ValueError(f"policy {policy}: no tokenizer ({' '.join(str(error).split())[:99]}); use --policy") from None
+    bad = len(found.problems)
+    says = f"{bad} of {found.rows} rows cannot be used" + (f": {found.problems[0]}" if bad else ".")
+    first = count("rows that cannot be used", bad, says, warns=bad > 0, do="--drop-bad leaves them out" if bad else "")
+    return [first, *examine(found.records, tokenizer, max_prompt=max_prompt, max_completion=max_completion)]
 
 
 def examine(records: Sequence, tokenizer, *, max_prompt: int, max_completion: int) -> list[Finding]:
@@ -48,6 +76,14 @@ def lines(found: Sequence[Finding]) -> list[str]:
         out.append(f"{'!' if one.warns else ' '} {one.name}: {one.says}")
         out += [f"    -> {one.do}"] if one.do else []
     return out
+
+
+def write(found: Sequence[Finding], source: str, folder: Path) -> Path:
+    """doctor.json and doctor.html, in this folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "doctor.json").write_text(as_json(found), encoding="utf-8")
+    (folder / "doctor.html").write_text(page(found, Path(source).name), encoding="utf-8")
+    return folder
 
 
 def as_json(found: Sequence[Finding]) -> str:

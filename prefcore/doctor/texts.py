@@ -11,12 +11,12 @@ from prefcore.data import views
 from prefcore.data.types import Pair, Ranked, Unary, Voted
 from prefcore.doctor import finding
 from prefcore.doctor.finding import Finding
+from prefcore.lab import own
 
 CONTROL = re.compile(r"<\|[a-z0-9_]+\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:bos|eos|pad|unk)>|<(?:start|end)_of_turn>")
 SPEAKER = re.compile(r"(?m)^\s*(?:Human|User|Assistant|###\s*(?:Instruction|Response))\s*:")
 REFUSAL = re.compile(r"(?i)\b(?:i(?:'m| am) (?:sorry|unable)|i can(?:not|'t) (?:help|assist|provide)|as an ai\b)")
 NEAR = 0.8  # from this share of common word triples on two prompts are near-duplicates
-FRACTIONS = (0.8, 0.1, 0.1)  # of the prompts: how a run splits one's own data
 
 
 def prompt_of(record) -> str:
@@ -46,7 +46,11 @@ def repeated(records: Sequence) -> Finding:
 
 def near_duplicates(records: Sequence, seed: int = 0) -> Finding:
     """Test prompts that training has nearly seen: as many common word triples as NEAR says."""
-    parts = views.split(records, FRACTIONS, seed)
+    if len({views.prompt_key(record.prompt) for record in records}) < own.fewest(own.PARTS):
+        return finding.count(
+            "near-duplicates across the split", 0, "there are too few prompts to hold some out.", warns=True
+        )
+    parts = views.split(records, own.PARTS, seed)
     train, test = (sorted({prompt_of(record) for record in part}) for part in (parts[0], parts[2]))
     index = MinHashLSH(threshold=NEAR, num_perm=64)
     for i, text in enumerate(train):

@@ -15,7 +15,7 @@ from prefcore.engine.machine import small_products
 
 
 def descend(
-    parameters: Iterable[Tensor],
+    parameters: Iterable[Tensor | dict],
     batches: Iterable,
     loss: Callable,
     *,
@@ -28,12 +28,15 @@ def descend(
 ) -> pd.DataFrame:
     """Change the parameters in place, a step a batch; returns one history row a step.
 
+    parameters: tensors, or groups of them as AdamW takes them, {"params": tensors, "lr": the group's learning rate}.
+
     loss(batch) -> (mean loss, a 0-d tensor; further numbers of the history by name). The rate rises over the share
     `warmup` of the steps, then falls to 0 in a line, unless pace(step, steps) says what share of it each step takes.
     grad_norm is that before clipping.
     """
     trained, batches = list(parameters), list(batches)
     optimiser = torch.optim.AdamW(trained, learning_rate, weight_decay=weight_decay)
+    tensors = [tensor for group in optimiser.param_groups for tensor in group["params"]]
     steps = len(batches)
     if pace:
         schedule = LambdaLR(optimiser, lambda step: pace(step, steps))
@@ -44,7 +47,7 @@ def descend(
         with small_products():
             mean, numbers = loss(batch)
             mean.backward()
-        norm = clip_grad_norm_(trained, max_grad_norm)
+        norm = clip_grad_norm_(tensors, max_grad_norm)
         optimiser.step()
         schedule.step()
         optimiser.zero_grad()

@@ -27,7 +27,8 @@ def decide(
 ) -> dict[str, list[dict]]:
     """Rows for the metrics file: `controls`, guards among them, and `claims`; what lacks an arm is left out, and said.
 
-    A positive control passes where its interval lies above 0, a placebo where its interval excludes a gain of delta.
+    A positive control passes where its interval lies above 0, a placebo where its interval does not and excludes a gain
+    of delta. A guard withholds the claims on what it `withholds`, all where it does not say.
     """
     present = _there(p.controls, table)
     controls = [_control(row, table, ratings, p) for row in present] + list(guards)
@@ -35,7 +36,8 @@ def decide(
     lacking = [f"{row['name']} did not run" for row in p.controls if row not in present]
     failed = [row["name"] for row in controls if not row["passed"] and row["kind"] != "guard"]
     for row in claims:
-        unsafe = [f"{g['name']} of {g['arm']}" for g in guards if not g["passed"] and g["arm"] in row["contrast"]]
+        unsafe = [f"{g['name']} of {g['arm']}" for g in guards if not g["passed"] and g["arm"] in row["contrast"]
+                  and g.get("withholds") in (None, row["measure"])]  # fmt: skip
         few = [f"{row['seeds']} training seed(s)"] if row["seeds"] < SEEDS else []
         if because := failed + lacking + unsafe + few:
             row |= {"verdict": NOT_TESTED, "because": "; ".join(because)}
@@ -93,7 +95,7 @@ def _control(row: Mapping, table: pd.DataFrame, ratings: measures.Ratings, p: Pa
         raise ValueError(f"control {row['name']!r} is of kind {row['kind']!r}: say positive or placebo")
     passed, expected = effect.low > 0, "above 0"
     if row["kind"] == "placebo":
-        passed, expected = effect.high < row["delta"], f"below {row['delta']:g}"
+        passed, expected = effect.low <= 0 and effect.high < row["delta"], f"at 0, below {row['delta']:g}"
     told = {"name": row["name"], "kind": row["kind"], "expected": expected, "passed": bool(passed)}
     return told | {"contrast": dict(row["contrast"]), "measure": row["measure"]} | about | effect._asdict()
 
@@ -106,9 +108,14 @@ def _correct(rows: list[dict]) -> None:
             row["verdict"] = "undecided"
 
 
-def guard(samples: pd.DataFrame) -> list[dict]:
-    """Rows that say whether each arm's samples are still texts, beside the reference's for the same prompts."""
-    return [row for arm in dict.fromkeys(samples["arm"]) if arm != "reference" for row in _guard(samples, arm)]
+def guard(samples: pd.DataFrame, withholds: str | None = measures.CONFIRMED) -> list[dict]:
+    """Rows that say whether each arm's samples are still texts, beside the reference's for the same prompts.
+
+    withholds: the measure whose claims they withhold, or all (None). By default those on the samples' ratings, as rho
+    reads no text of the arm: it is about the reference's own answers.
+    """
+    return [row | {"withholds": withholds}
+            for arm in dict.fromkeys(samples["arm"]) if arm != "reference" for row in _guard(samples, arm)]  # fmt: skip
 
 
 def _guard(samples: pd.DataFrame, arm: str) -> list[dict]:

@@ -45,7 +45,8 @@ def greedy(policy, tokenizer, prompt: str) -> list[int]:
 
 def card(run: Path) -> str:
     """The model card of a run: what it was trained on and how, and what its chapter measured."""
-    cells = json.loads((run / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
+    notebook = run / "notebook.ipynb"
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"] if notebook.exists() else []
     given = [c for c in cells if {"injected-parameters", "parameters"} & set(c["metadata"].get("tags", []))]
     lines = "".join(given[-1]["source"]) if given else ""
     measured = Path("metrics") / run.parent.relative_to("runs") / f"{run.name}.json" if not run.is_absolute() else None

@@ -51,9 +51,12 @@ def parts_of(table: pd.DataFrame, measure: str, ratings: Ratings, arms: Sequence
     if missing := sorted({*columns} - {*table}) or not columns:
         raise ValueError(f"the table has no {measure} ({missing}), but {list(table)}")
     known = table.dropna(subset=columns)
-    tables = {arm: known[known["arm"] == arm].pivot(index="seed", columns="id", values=columns) for arm in arms}
-    seeds = sorted(set.intersection(*(set(one.index) for one in tables.values())))
-    ids = sorted(set.intersection(*(set(one.columns.get_level_values(1)) for one in tables.values())))
+    own = {arm: known[known["arm"] == arm] for arm in arms}
+    seeds = sorted(set.intersection(*(set(rows["seed"]) for rows in own.values())))
+    own = {arm: rows[rows["seed"].isin(seeds)] for arm, rows in own.items()}
+    counts = {arm: rows["id"].value_counts() for arm, rows in own.items()}
+    ids = sorted(set.intersection(*(set(count.index[count == len(seeds)]) for count in counts.values())))
+    tables = {arm: rows.pivot(index="seed", columns="id", values=columns) for arm, rows in own.items()}
     if not seeds or not ids:
         raise ValueError(f"{', '.join(arms)} share no training seed or no unit with a {measure}")
     values = {
@@ -63,7 +66,7 @@ def parts_of(table: pd.DataFrame, measure: str, ratings: Ratings, arms: Sequence
     if measure not in ("rho", "order"):
         return {arm: effects.mean_parts(value[..., 0]) for arm, value in values.items()}
     if "rating_1" in table:
-        ratings = table.drop_duplicates("id").set_index("id").filter(like="rating_").T.to_dict("list")
+        ratings = known.drop_duplicates("id").set_index("id").filter(like="rating_").T.to_dict("list")
     rated = np.array([ratings[id] for id in ids], float)
     parts = effects.correlation_parts if measure == "rho" else effects.order_parts
     return {arm: parts(value, rated) for arm, value in values.items()}

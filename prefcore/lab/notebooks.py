@@ -54,7 +54,8 @@ def execute(path: str | Path, output: str | Path, values: Mapping, *, root: str 
         )  # fmt: skip
         stopped = _stopped(read(output))
     except PapermillExecutionError as error:
-        relay.write(re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)) + "\n")
+        if error.ename != "DataError":  # that is one line for a person whose data cannot be used
+            relay.write(re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)) + "\n")
         stopped = f"{error.ename}: {error.evalue}"
     except DeadKernelError as error:
         stopped = f"the kernel died ({error}); was the machine out of memory?"

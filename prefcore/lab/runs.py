@@ -98,7 +98,7 @@ def _check_table(table: pd.DataFrame, name: str, *, gaps: bool) -> None:
 
 
 def save_model(policy, tokenizer, profile: str, method: str, root: str | Path = ".") -> Path:
-    """The trained adapter under runs/<profile>/<method>/model; `python -m prefcore merge` makes it a whole model."""
+    """The trained adapter under runs/<profile>/<method>/model; `python -m prefcore export` makes it a whole model."""
     from prefcore.engine.models import save_adapter
 
     folder = Path(root) / "runs" / profile / method / "model"

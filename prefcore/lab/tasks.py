@@ -16,7 +16,7 @@ from prefcore.data import datasets, files, ratings, views
 from prefcore.data.types import Example, Pair, Parameters, Prompt, Ranked, Unary
 from prefcore.engine import collate, models
 from prefcore.engine.collate import Encoded, Plan
-from prefcore.lab import pipeline
+from prefcore.lab import own, pipeline
 from prefcore.scoring import bank, evaluate
 from prefcore.scoring.bank import Bank
 
@@ -103,7 +103,8 @@ def rated_task(p: Parameters) -> Task:
 def own_task(p: Parameters) -> Task:
     """The data that `data` names, split by prompt 80/10/10; the sizes count records, and are upper bounds."""
     found = datasets.read_usable(p.data)[0] if p.drop_bad else datasets.read(p.data)
-    records, validation, test = views.split(found, (0.8, 0.1, 0.1), p.seed)
+    order = np.random.default_rng([p.seed, 1]).permutation(len(found))  # the first n are then n of the whole file
+    records, validation, test = views.split([found[i] for i in order], own.PARTS, p.seed)
     held_out = {"validation": validation[: p.validation_prompts], "test": test[: p.test_prompts]}
     held_out = {split: as_preferences(rows, records) for split, rows in held_out.items()}
     possible = views.pairs_if_any(records)
@@ -153,10 +154,12 @@ def load_reference(p: Parameters) -> tuple:
 
 
 def encode(records: Sequence, p: Parameters, tokenizer) -> Encoded:
-    """Token ids of pairs or of single answers, within the length limits."""
+    """Token ids of pairs or of single answers, within the length limits; pairs that are equal there are dropped."""
     limits = {"max_prompt": p.max_prompt, "max_completion": p.max_completion}
     encoder = collate.encode_pairs if isinstance(records[0], Pair) else collate.encode_unary
-    return encoder(records, tokenizer, **limits)
+    found = encoder(records, tokenizer, **limits)
+    kept = [example for example in found.examples if len({*example.completions}) == len(example.completions)]
+    return Encoded(kept, found.dropped + len(found.examples) - len(kept))
 
 
 def plan(examples: Sequence, p: Parameters, tokenizer, *, seed: int, epochs: int | None = None) -> Plan:

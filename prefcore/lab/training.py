@@ -96,7 +96,7 @@ def tune(
     run(arm, rate) trains the arm and measures it on validation. Without any of `rates` it is that of `learning_rates`.
     """
     chosen = {arm: p.learning_rates[arm] for arm in arms}
-    if not p.rates:
+    if not p.rates or not arms:
         return chosen, pd.DataFrame()
     tokenizer, _ = load_reference(p)
     ratings = measures.ratings_of(task.bank("validation", tokenizer), task.chosen_by)

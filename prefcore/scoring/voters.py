@@ -5,7 +5,8 @@
 
 Optional: prompt or topic (what the texts answer; also the group by which data are split), id. A vote may also be an
 object with who cast it: {"voter": name, "vote": "a" | "b" | "tie"}, or UKPConvArg's {"w": name, "v": "a1" | "a2" |
-"equal"}. `--data` may name the file, or a folder that holds pairs.* and arguments.*.
+"equal"}. Instead of `votes` a row may hold one `vote` (with its `voter`), or the counts votes_a and votes_b (and
+votes_tie); rows of the same pair are joined. `--data` may name the file, or a folder with pairs.* and arguments.*.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from prefcore.data.chats import unpack
 from prefcore.data.rows import SUFFIXES, DataError, Row, fault, read_text, rows, short, usable_rows
 from prefcore.data.types import Parameters
 from prefcore.scoring import votes
@@ -24,6 +26,7 @@ WORDS = {"a": 1.0, "a1": 1.0, "b": 0.0, "a2": 0.0, "tie": 0.5, "equal": 0.5}
 SPLITS = ("train", "validation", "test")
 SHARES = (0.8, 0.1, 0.1)  # of the pairs, where they fall into groups that share no text
 TEXT_SHARES = (0.6, 0.15, 0.25)  # of the texts, where they do not: a pair needs both of its texts on one side
+NAMELESS = ("", "none", "null", "nan")  # what stands where nobody knows who voted
 
 
 def open_pairs(p: Parameters) -> list[VotedPair]:
@@ -35,7 +38,8 @@ def read(source: str, seed: int = 0) -> list[VotedPair]:
     """All pairs of the file with their split: no text is on two sides.
 
     share is the mean vote; truth is empty, stratum "all", domain the prompt. Raises DataError with file, line and field
-    for the first bad row and says how many there are. A pair of the same text twice is left out, and counted aloud.
+    for the first bad row and says how many there are. A pair of the same text twice is left out, and counted aloud;
+    rows of one pair are joined.
     """
     path, library = _places(source)
     texts = _texts(library) if library else {}
@@ -55,7 +59,37 @@ def read(source: str, seed: int = 0) -> list[VotedPair]:
         raise DataError(f"{path}:1: no pair of two different texts; give at least one row with a, b and votes")
     if len(different) < len(pairs):
         print(f"{len(pairs) - len(different)} of {len(pairs)} pairs show the same text twice; they are left out")
-    return split(different, seed)
+    joined = _join(different)
+    if len(joined) < len(different):
+        print(f"{len(different)} rows hold votes on {len(joined)} pairs; those of a pair are joined")
+    return split(joined, seed)
+
+
+def read_enough(source: str) -> list[VotedPair]:
+    """What `read` gives; DataError where that is too little to train and test on, or all votes are ties."""
+    pairs = read(source)
+    if all(vote == 0.5 for pair in pairs for vote in pair.votes):
+        raise DataError(f"{source}: field 'votes': all votes on all {len(pairs)} pairs are ties; nothing can be learnt")
+    if lacking := [name for name in SPLITS if not any(pair.split == name for pair in pairs)]:
+        what = f"{len(pairs)} pairs in {len(_groups(pairs))} groups that share no text leave none for {lacking[0]}"
+        raise DataError(f"{source}: {what}; give at least 10 pairs of different texts")
+    return pairs
+
+
+def _join(pairs: Sequence[VotedPair]) -> list[VotedPair]:
+    """One pair of all rows that show the same two texts, in whichever order, for the same prompt."""
+    found: dict[tuple, VotedPair] = {}
+    for pair in pairs:
+        key = (pair.prompt, *sorted((pair.a, pair.b)))
+        first = found.setdefault(key, pair)
+        if first is pair:
+            continue
+        more = pair if pair.a == first.a else votes.swap(pair)
+        if bool(first.voters) != bool(more.voters):
+            raise DataError(f"pair {pair.id}: some rows name who voted and some do not; name all or none")
+        cast = first.votes + more.votes
+        found[key] = first._replace(votes=cast, share=float(np.mean(cast)), voters=first.voters + more.voters)
+    return list(found.values())
 
 
 def split(pairs: Sequence[VotedPair], seed: int) -> list[VotedPair]:
@@ -123,14 +157,17 @@ def _pair(row: Row, texts: dict[str, str], library: Path | None) -> VotedPair:
             sides.append(texts[key])
     else:
         sides = [read_text(row, name) for name in ("a", "b")]
+        if any(unpack(row, name) is not row.values[name] for name in ("a", "b")):
+            raise fault(row, "a", "holds chat messages; give the answers as texts, and what they answer as 'prompt'")
     cast, names = _votes(row)
     group = str(row.values.get("prompt") or row.values.get("topic") or "")
-    id = str(row.values.get("id") or row.id)
+    id = row.values.get("id")
+    id = row.id if id in (None, "") else str(id)
     return VotedPair(id, group, *sides, cast, (), float(np.mean(cast)), group, "all", "", names)
 
 
 def _votes(row: Row) -> tuple[tuple[float, ...], tuple[str, ...]]:
-    given = row.values.get("votes")
+    given = _given(row)
     if not isinstance(given, list) or not given:
         raise fault(row, "votes", f"{short(given)} has no vote; give a list of 1 (prefers a), 0 (prefers b), 0.5 (tie)")
     cast, names = [], []
@@ -141,8 +178,24 @@ def _votes(row: Row) -> tuple[tuple[float, ...], tuple[str, ...]]:
         if isinstance(value, bool) or value not in (0, 0.5, 1):
             raise fault(row, "votes", f"{short(item)} is no vote; give 1 or \"a\", 0 or \"b\", 0.5 or \"tie\"")
         cast.append(float(value))
-        if named:
-            names.append(str(item.get("voter", item.get("w"))))
+        name = str(item.get("voter", item.get("w")) if named else None).strip()
+        if name.lower() not in NAMELESS:
+            names.append(name)
     if names and len(names) != len(cast):
         raise fault(row, "votes", "some votes name their voter and some do not; name all or none")
     return tuple(cast), tuple(names)
+
+
+def _given(row: Row):
+    """The list of votes as a row holds it: under `votes`, as one `vote` with its `voter`, or as counts."""
+    if "votes" in row.values:
+        return row.values["votes"]
+    if "vote" in row.values:
+        return [{"vote": row.values["vote"], "voter": row.values.get("voter")}]
+    counts = {vote: row.values.get(name, 0) for name, vote in (("votes_a", 1), ("votes_b", 0), ("votes_tie", 0.5))}
+    if not {"votes_a", "votes_b"} <= row.values.keys():
+        raise fault(row, "votes", f"there is no such column; the row has {', '.join(map(repr, row.values))}")
+    for name, count in zip(("votes_a", "votes_b", "votes_tie"), counts.values(), strict=True):
+        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+            raise fault(row, name, f"{short(count)} is no count of votes; give a whole number from 0 up")
+    return [vote for vote, count in counts.items() for _ in range(count)]

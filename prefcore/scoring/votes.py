@@ -19,6 +19,8 @@ from prefcore.scoring import judge
 STRATA = ("clear", "indistinguishable", "plural")
 NEAR_MEANS = 0.5  # rating points: "near-equal means" of an indistinguishable pair
 CLEAR_GAP = 1.0  # rating points: means of a clear pair differ by at least that much
+USES = {"train": 4, "validation": 1, "test": 1}  # pairs of one text; pairs to measure on are units, so they share none
+DRAWN = 60  # random pairs of two texts that are looked through for each pair that is wanted
 
 
 class VotedPair(NamedTuple):
@@ -51,14 +53,15 @@ def prepare(p: Parameters, build: Path) -> None:
     for split in ("train", "validation", "test"):
         pool = ratings.choose(texts, p.voted_texts[split], p.seed + 2, split=split)
         vectors = models.embed([t.text for t in pool], encoder, tokenizer)
-        found, counts[split] = choose_pairs(pool, vectors, p.voted_pairs[split], p.similar_quantile, p.seed)
+        how = {"uses": USES[split], "quantile": p.similar_quantile, "seed": p.seed + 4}  # a pilot has seen those of 0
+        found, counts[split] = choose_pairs(pool, vectors, p.voted_pairs[split], **how)
         pairs += found
     files.write_lines(pairs, build / "voted.jsonl")
     files.write_metrics(counts, p.profile, "voted")
 
 
 def choose_pairs(
-    texts: Sequence[ratings.Text], vectors: np.ndarray, size: int, quantile: float, seed: int
+    texts: Sequence[ratings.Text], vectors: np.ndarray, size: int, *, uses: int, quantile: float, seed: int
 ) -> tuple[list[VotedPair], dict]:
     """(about `size` pairs of one split, a third of each stratum where there are enough; how many were found of each).
 
@@ -66,24 +69,26 @@ def choose_pairs(
     `quantile` of all pairs of the domain, and means at most 0.5 points apart. plural: the highest third of rater
     disagreement (mean standard deviation of the two lists) among the others. clear: means at least 1 point apart, of
     what is then left. Means and disagreement are those of the training half of the raters. No text is in more than
-    four pairs.
+    `uses` pairs; the stratum with the least room chooses first.
     """
     rng = np.random.default_rng([seed, len(texts)])
     halves = [halve(t.ratings, rng) for t in texts]
-    candidates = _candidates(texts, vectors, quantile, rng, 6 * size)
+    candidates = _candidates(texts, vectors, quantile, rng, DRAWN * size)
     mean = np.array([np.mean(votes) for votes, _ in halves])
     spread = np.array([np.std(votes) for votes, _ in halves])
     kinds = _strata(candidates, mean, spread)
+    same = np.unique([t.text for t in texts], return_inverse=True)[1]  # a few texts are in the data twice
     chosen, used = [], np.zeros(len(texts), int)
     counts: dict = {"similarity_at_quantile": candidates.cuts, "candidates": {}}
-    for stratum in STRATA:
+    for stratum in ("indistinguishable", "plural", "clear"):
         inside = [k for k in rng.permutation(len(kinds)) if kinds[k] == stratum]
         counts["candidates"][stratum] = len(inside)
         taken = []
         for k in inside:
             i, j = candidates.pairs[k]
-            if max(used[i], used[j]) < 4 and len(taken) < size // len(STRATA):
-                used[[i, j]] += 1
+            ends = same[[i, j]]
+            if ends[0] != ends[1] and used[ends].max() < uses and len(taken) < size // len(STRATA):
+                used[ends] += 1
                 taken.append(_voted(texts, halves, i, j, stratum, rng))
         chosen += taken
         counts[stratum] = len(taken)
@@ -106,7 +111,7 @@ def _candidates(texts, vectors, quantile: float, rng, size: int) -> Candidates:
         if len(here) < 4:
             raise ValueError(f"{len(here)} texts of {domain} are too few for pairs: raise the number of texts")
         first, second = np.triu_indices(len(here), 1)
-        close = np.einsum("ij,ij->i", vectors[here[first]], vectors[here[second]])
+        close = (vectors[here] @ vectors[here].T)[first, second]
         cuts[domain] = float(np.quantile(close, quantile))
         near = close >= cuts[domain]
         drawn = rng.choice(len(first), size=min(len(first), size * len(here) // len(texts)), replace=False)

@@ -51,7 +51,7 @@ def camps(rng, apart, n=120, crowd=12):
     cast, names = [], []
     for _ in range(n):
         who = rng.choice(crowd, 6, replace=False)
-        share, against = rng.uniform(0.2, 0.8), rng.random() < apart
+        share, against = rng.choice([0.2, 0.8]), rng.random() < apart
         cast.append([float(rng.random() < (1 - share if against and person % 2 else share)) for person in who])
         names.append([f"p{person}" for person in who])
     return cast, names

@@ -52,3 +52,12 @@ def test_it_improves_and_decays_weights_where_asked():
     (free, rows), (held, _) = fitted(), fitted(weight_decay=1.0)
     assert rows["loss"].iloc[-1] < 1e-3 < rows["loss"][0]
     assert torch.allclose(free, target, atol=0.03) and (held.abs() < free.abs()).all()
+
+
+def test_groups_of_parameters_have_a_rate_each_and_are_clipped_together():
+    x, y = torch.zeros(2, requires_grad=True), torch.zeros(2, requires_grad=True)
+    groups = [{"params": [x], "lr": 0.1}, {"params": [y], "lr": 0.01}]
+    rows = descend(groups, [torch.ones(2)], lambda batch: (((x + y) * batch).sum(), {}), learning_rate=1.0, label="",
+                   pace=lambda step, steps: 0.5)  # fmt: skip
+    assert x.tolist() == pytest.approx([-0.05] * 2) and y.tolist() == pytest.approx([-0.005] * 2)
+    assert rows["grad_norm"][0] == pytest.approx(2.0)

@@ -163,3 +163,26 @@ def test_best_of_n_is_the_chosen_answers_rating_less_its_prompts_mean():
     found = bank.Bank([], {"gold": gold, "proxy": proxy})
     assert measures.best_of(found, "gold", "proxy", seed=0).estimate == pytest.approx(0.0)
     assert measures.best_of(found, "gold", "gold", seed=0).estimate == pytest.approx(2.0)
+
+
+def test_a_guard_on_samples_withholds_claims_on_samples_alone():
+    guards = [{"name": "distinct word pairs", "kind": "guard", "arm": "new", "passed": False, "withholds": "gold"}]
+    known = table(new=0.6, old=0.3, few=0.1, shuffled=0.0)
+    known["gold"] = known["arm"].map({"new": 1.0, "old": 0.0, "few": 0.0, "shuffled": 0.0})
+    on_samples = CLAIM | {"claim": "samples", "measure": "gold"}
+    first, second = decide(known, [CLAIM, on_samples], guards=guards)["claims"]
+    assert (first["verdict"], second["verdict"]) == ("held", "not tested")
+    assert second["because"] == "distinct word pairs of new"
+
+
+def test_a_placebo_that_gains_a_little_for_certain_does_not_pass_though_it_is_below_its_bound():
+    wide = PLACEBO | {"delta": 0.9}
+    (row,) = decide(table(new=0.6, old=0.3, few=0.1, shuffled=0.3), controls=(wide,))["controls"]
+    assert not row["passed"] and row["low"] > 0 and row["expected"] == "at 0, below 0.9"
+
+
+def test_units_that_a_seed_lacks_are_left_out_for_all_arms():
+    rows = [{"arm": arm, "seed": seed, "id": f"u{i}", "score": float(i)} for arm in ("new", "old") for seed in range(3)
+            for i in range(9) if (arm, seed, i) != ("new", 1, 4)]  # fmt: skip
+    parts = measures.parts_of(pd.DataFrame(rows), "score", {}, ["new", "old"])
+    assert parts["new"].shape == parts["old"].shape == (1, 3, 8) and 4.0 not in parts["old"]

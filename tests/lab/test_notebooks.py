@@ -93,6 +93,13 @@ def test_a_failing_cell_is_named_by_its_heading_and_the_copy_stays(tmp_path):
     assert "so far" in (tmp_path / "out.ipynb").read_text()
 
 
+def test_data_that_cannot_be_used_are_one_line_and_no_traceback(tmp_path, capfd):
+    code = "from prefcore.data.types import DataError\nraise DataError('own.jsonl:3: is empty')"
+    with pytest.raises(RuntimeError, match=r"under 'Data': DataError: own\.jsonl:3: is empty"):
+        notebooks.execute(write(tmp_path / "n.ipynb", ("Data", code)), tmp_path / "out.ipynb", {"beta": 1.0})
+    assert "Traceback" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     "source, message", [("import sys; sys.exit(0)", "SystemExit"), ("import os; os._exit(0)", "kernel died")]
 )

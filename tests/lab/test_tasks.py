@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from prefcore.data import ratings, views
-from prefcore.data.types import freeze
+from prefcore.data.types import Pair, freeze
 from prefcore.engine import models
 from prefcore.lab import measures, parameters, tasks, training
 from prefcore.methods import dpo, ulma
@@ -67,6 +67,21 @@ def test_each_seed_draws_its_own_pairs_and_the_thumbs_of_a_seed_are_its_pairs_an
     first, second = (task.pairs(8, seed) for seed in (0, 1))
     assert len(first) == len(second) == 8 and first != second and first == task.pairs(8, 0)
     assert task.thumbs(8, 1) == views.pairs_to_unary(second)
+
+
+def test_pairs_that_are_equal_within_the_limits_are_dropped_and_counted(tokenizer):
+    rows = [Pair("late", "w4", "w5 w6 w7", "w5 w6 w8"), Pair("early", "w4", "w5 w6", "w6 w5")]
+    found = tasks.encode(rows, freeze({"max_prompt": 4, "max_completion": 2}), tokenizer)
+    assert [example.id for example in found.examples] == ["early"] and found.dropped == 1
+
+
+def test_a_few_of_ones_own_rows_are_drawn_over_the_whole_file(p, tmp_path):
+    p = p._replace(data=write_pairs(tmp_path / "own.jsonl", n=200), test_prompts=200)
+    tokenizer, _ = tasks.load_reference(p)
+    every, few = ([int(example.id.partition(":")[2]) for example in
+                   tasks.open_task(p._replace(test_prompts=size)).bank("test", tokenizer).examples]
+                  for size in (200, 4))  # fmt: skip
+    assert len(every) == 20 and set(few) < set(every) and sorted(few) != sorted(every)[:4]
 
 
 def test_own_data_are_split_by_prompt_and_no_larger_than_asked_for(p, tmp_path):

@@ -14,7 +14,7 @@ from prefcore.scoring import judge, voters, votes
 
 def text(i, domain, scores):
     mean = float(np.mean(scores))
-    return ratings.Text(f"{domain}:{i}", domain, f"text {i}", tuple(scores), mean, "train", "", "", "")
+    return ratings.Text(f"{domain}:{i}", domain, f"{domain} {i}", tuple(scores), mean, "train", "", "", "")
 
 
 @pytest.fixture
@@ -38,6 +38,10 @@ def vectors(texts):
     return out / np.linalg.norm(out, axis=1, keepdims=True)
 
 
+def choose(texts, vectors, size, *, seed=0, uses=4):
+    return votes.choose_pairs(texts, vectors, size, uses=uses, quantile=0.95, seed=seed)
+
+
 def test_the_halves_of_the_raters_share_nobody_and_leave_out_nobody():
     first, second = votes.halve(range(15), np.random.default_rng(0))
     assert sorted([*first, *second]) == list(range(15)) and len(first) == 7
@@ -57,19 +61,46 @@ def test_the_mean_vote_is_on_average_the_share_of_all_comparisons():
     assert drawn == pytest.approx(judge.share_preferring(a, b), abs=0.01)
 
 
-def test_a_pair_is_of_one_domain_and_no_text_is_in_more_than_four(texts, vectors):
-    pairs, _ = votes.choose_pairs(texts, vectors, 90, 0.95, 0)
-    uses: dict[str, int] = {}
+@pytest.mark.parametrize("uses", [4, 1])
+def test_a_pair_is_of_one_domain_and_no_text_is_in_more_pairs_than_allowed(texts, vectors, uses):
+    pairs, _ = choose(texts, vectors, 90, uses=uses)
+    times: dict[str, int] = {}
     for pair in pairs:
         first, second = pair.id.split("|")
         assert first.split(":")[0] == second.split(":")[0] == pair.domain and first != second
         for name in (first, second):
-            uses[name] = uses.get(name, 0) + 1
-    assert max(uses.values()) <= 4 and len({pair.id for pair in pairs}) == len(pairs)
+            times[name] = times.get(name, 0) + 1
+    assert max(times.values()) <= uses and len({pair.id for pair in pairs}) == len(pairs)
+
+
+def test_pairs_that_are_measured_on_share_no_text(toy_weights, texts, tmp_path, monkeypatch):
+    """So they are units, and an interval may resample them; of the training pairs many share one."""
+    monkeypatch.chdir(tmp_path)
+    split = [t._replace(split=voters.SPLITS[i % 3], ratings=tuple(map(int, t.ratings))) for i, t in enumerate(texts)]
+    files.write_lines(split, tmp_path / "build" / "texts.jsonl")
+    p = freeze({"device": "cpu", "threads": 1, "encoder": str(toy_weights / "encoder"), "profile": "t", "seed": 0,
+                "similar_quantile": 0.8, "voted_texts": dict.fromkeys(voters.SPLITS, 52),
+                "voted_pairs": {"train": 60, "validation": 18, "test": 18}})  # fmt: skip
+    votes.prepare(p, tmp_path / "build")
+    shown = {split: [text for pair in votes.read(tmp_path / "build" / "voted.jsonl") if pair.split == split
+                     for text in (pair.a, pair.b)] for split in voters.SPLITS}  # fmt: skip
+    assert len(shown["train"]) > 90
+    for measured in ("validation", "test"):
+        assert len(set(shown[measured])) == len(shown[measured]) == 36
+    assert len(set(shown["train"])) < len(shown["train"])
+
+
+def test_a_text_that_is_in_the_data_twice_is_one_text(texts, vectors):
+    """The second half of the texts repeats the first: no pair shows a text twice, and none is in a second pair."""
+    half = len(texts) // 8
+    twice = [t._replace(text=texts[i - i % 40 + i % half].text) for i, t in enumerate(texts)]
+    pairs, _ = choose(twice, vectors, 60, uses=1)
+    shown = [text for pair in pairs for text in (pair.a, pair.b)]
+    assert len(pairs) > 10 and len(shown) == len(set(shown))
 
 
 def test_each_stratum_is_what_its_name_says(texts, vectors):
-    pairs, counts = votes.choose_pairs(texts, vectors, 90, 0.95, 0)
+    pairs, counts = choose(texts, vectors, 90)
     by_id = {t.id: (t, v) for t, v in zip(texts, vectors, strict=True)}
     spread = {stratum: [] for stratum in votes.STRATA}
     for pair in pairs:
@@ -87,7 +118,7 @@ def test_each_stratum_is_what_its_name_says(texts, vectors):
 def test_votes_truth_and_share_are_about_the_pair_as_it_is_shown(texts, vectors):
     """A loved and a hated text: every vote is for the loved one, on whichever side it stands."""
     extreme = [t._replace(ratings=(4,) * 16 if i % 2 else (-4,) * 16) for i, t in enumerate(texts)]
-    pairs, _ = votes.choose_pairs(extreme, vectors, 60, 0.95, 0)
+    pairs, _ = choose(extreme, vectors, 60)
     loved = {t.id for t in extreme if t.ratings[0] == 4}
     clear = [pair for pair in pairs if pair.stratum == "clear"]
     assert {pair.id.split("|")[0] in loved for pair in clear} == {True, False}
@@ -106,25 +137,25 @@ def test_held_out_raters_do_not_touch_what_is_learnt_from(texts, vectors):
         scores = np.array(t.ratings)
         scores[held_out] = 4
         changed.append(t._replace(ratings=tuple(scores.tolist())))
-    before, after = (votes.choose_pairs(some, vectors, 90, 0.95, 0)[0] for some in (texts, changed))
+    before, after = (choose(some, vectors, 90)[0] for some in (texts, changed))
     assert [(p.id, p.stratum, p.votes) for p in before] == [(p.id, p.stratum, p.votes) for p in after]
     assert {vote for pair in after for vote in pair.truth} == {0.5}
     assert [p.truth for p in before] != [p.truth for p in after]
 
 
 def test_the_pairs_are_a_function_of_the_seed(texts, vectors):
-    first, again, other = (votes.choose_pairs(texts, vectors, 60, 0.95, seed)[0] for seed in (0, 0, 1))
+    first, again, other = (choose(texts, vectors, 60, seed=seed)[0] for seed in (0, 0, 1))
     assert first == again != other
 
 
 def test_a_domain_without_texts_is_named(texts, vectors):
     few = [i for i, t in enumerate(texts) if t.domain != "Tweet"]
     with pytest.raises(ValueError, match="0 texts of Tweet are too few"):
-        votes.choose_pairs([texts[i] for i in few], vectors[few], 60, 0.95, 0)
+        choose([texts[i] for i in few], vectors[few], 60, seed=0)
 
 
 def test_swapping_twice_gives_the_pair_back(texts, vectors):
-    pair = votes.choose_pairs(texts, vectors, 60, 0.95, 0)[0][0]
+    pair = choose(texts, vectors, 60)[0][0]
     other = votes.swap(pair)
     assert (other.a, other.b) == (pair.b, pair.a) and other.share == 1 - pair.share
     assert other.votes == tuple(1 - v for v in pair.votes)
@@ -132,7 +163,7 @@ def test_swapping_twice_gives_the_pair_back(texts, vectors):
 
 
 def test_pairs_come_back_from_disk_as_they_were(texts, vectors, tmp_path):
-    pairs, _ = votes.choose_pairs(texts, vectors, 60, 0.95, 0)
+    pairs, _ = choose(texts, vectors, 60)
     assert votes.read(files.write_lines(pairs, tmp_path / "voted.jsonl")) == pairs
 
 
@@ -235,7 +266,7 @@ def test_an_empty_file_a_wrong_folder_and_broken_lines_are_said(tmp_path):
 
 def test_a_chapter_reads_the_file_that_is_named_or_what_the_stage_wrote(texts, vectors, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    pairs, _ = votes.choose_pairs(texts, vectors, 60, 0.95, 0)
+    pairs, _ = choose(texts, vectors, 60)
     files.write_lines(pairs, tmp_path / "build" / "t" / "voted.jsonl")
     p = freeze({"data": "", "profile": "t", "seed": 0})
     assert voters.open_pairs(p) == pairs

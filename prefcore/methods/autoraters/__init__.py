@@ -2,6 +2,6 @@
 
 In: pairs of texts with people's votes (scoring/voters). Out: judges, and how far what they write is from other people's
 share. labels.py says what is learnt from, prompt.py what is asked, answer.py what may be written, tree.py how likely
-each answer is, losses.py rewards and losses, training.py an arm; readout.py makes a probability of the answers and
-measures.py holds it against people.
+each answer is, losses.py rewards and losses, training.py an arm, twin.py the cheap arm that changes the head alone;
+readout.py and probes.py make a probability of what the judge holds, measures.py holds it against people.
 """

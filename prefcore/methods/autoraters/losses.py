@@ -7,11 +7,13 @@ something that is no answer, with what is left. For a vote y (1 where the second
     log      R = y ln p' + (1 - y) ln(1 - p'), p' = clip(p)  no answer: ln eps
     J = E_y E_pi [R]                                         (sec. 3.3; Prop. 1: greatest where p = P(y = 1), surely)
 
-The paper samples J by GRPO. Here the A answers are few enough to sum over, so J and its gradient are exact.
+The paper samples J by GRPO. Here the A answers are few enough to sum over, so J and its gradient are exact, and so is
+KL(pi || start), the penalty that keeps a policy near the one it started from.
 
-Departs from the paper: exact expectations by default, with an entropy bonus in place of the KL to the start; advantages
-are not divided by the group's standard deviation: a function of its own, since it moves the fixed points off P(y = 1).
-Shapes: logps [B,A] log pi_i in nats, sum of pi_i at most 1; answers [A] in [0, 1]; vote [B] in [0, 1].
+Departs from the paper: exact expectations by default (`grpo_loss` samples); the paper's k3 estimates the same KL;
+advantages are not divided by the group's standard deviation: a function of its own, since it moves the fixed points off
+P(y = 1).
+Shapes: logps, start [B,A] log pi_i in nats, sum of pi_i at most 1; answers [A] in [0, 1]; vote [B] in [0, 1].
 """
 
 from math import log
@@ -54,20 +56,23 @@ def accuracy(answers: Tensor, vote: Tensor) -> Tensor:
     return _mix(won, 1 - won, vote, 0.0)
 
 
-def expected_loss(logps: Tensor, answers: Tensor, rewards: Tensor, *, entropy_weight: float) -> LossOutput:
-    """-J - entropy_weight x H(pi): minus the expected reward, exactly, and minus the entropy of what is written.
+def expected_loss(logps: Tensor, answers: Tensor, rewards: Tensor, start: Tensor, *, kl_weight: float) -> LossOutput:
+    """-J + kl_weight x KL(pi || start), both summed exactly over all answers and no answer.
 
     With weight 0 its gradient is that of GRPO with A = R - mean and endless samples. That alone punishes scatter, so
     that a policy falls silent on the one best constant before it has learnt to tell pairs apart; the weight w stops it
-    at pi ~ exp(R / w), for Brier a spread of about sqrt(w / 2). It stands where the paper has its KL penalty (to the
-    start; here to uniform). rewards [B,A+1] as the rules above give them. Returns losses [B], in the rule's unit, and
-    `describe`'s numbers [B,3].
+    at pi ~ start x exp(R / w). rewards [B,A+1] as the rules above give them, start [B,A] the log-probabilities of the
+    policy that learning began with. Returns losses [B], in the rule's unit, and `describe`'s numbers with the KL [B,4].
     """
-    losses = -_expected(logps, rewards) - entropy_weight * entropy(logps)
-    return LossOutput(losses, describe(logps, answers, rewards))
+    check_shapes("logps [B,A], start [B,A]", logps, start)
+    away = divergence(logps, start)
+    numbers = torch.cat([describe(logps, answers, rewards), away.detach()[:, None]], 1)
+    return LossOutput(kl_weight * away - _expected(logps, rewards), numbers)
 
 
-def std_normalised_loss(logps: Tensor, answers: Tensor, rewards: Tensor, *, entropy_weight: float) -> LossOutput:
+def std_normalised_loss(
+    logps: Tensor, answers: Tensor, rewards: Tensor, start: Tensor, *, kl_weight: float
+) -> LossOutput:
     """`expected_loss` with J over the reward's standard deviation, a constant: classic GRPO's A = (R - mean) / std.
 
     The division weighs y = 1 and y = 0 differently, so the fixed point is no longer P(y = 1): it is over-confident.
@@ -75,13 +80,14 @@ def std_normalised_loss(logps: Tensor, answers: Tensor, rewards: Tensor, *, entr
     mean = _expected(logps, rewards)
     pi = complete(logps).detach().exp()
     spread = ((pi * rewards**2).sum(1) - mean.detach() ** 2).clamp(min=1e-12).sqrt()
-    return LossOutput(-mean / spread - entropy_weight * entropy(logps), describe(logps, answers, rewards))
+    losses = kl_weight * divergence(logps, start) - mean / spread
+    return LossOutput(losses, describe(logps, answers, rewards))
 
 
-def entropy(logps: Tensor) -> Tensor:
-    """H [B] in nats over the answers and no answer."""
-    whole = complete(logps)
-    return -(whole.exp() * whole).sum(1)
+def divergence(logps: Tensor, start: Tensor) -> Tensor:
+    """KL(pi || start) [B] in nats over the answers and no answer."""
+    own, other = complete(logps), complete(start)
+    return (own.exp() * (own - other)).sum(1)
 
 
 def sft_loss(logps: Tensor, answers: Tensor, share: Tensor) -> LossOutput:
@@ -93,6 +99,21 @@ def sft_loss(logps: Tensor, answers: Tensor, share: Tensor) -> LossOutput:
     check_shares(share=share)
     nearest = (answers[None] - share[:, None]).abs().argmin(1)
     losses = -logps.gather(1, nearest[:, None]).squeeze(1)
+    return LossOutput(losses, describe(logps, answers, brier(answers, share)))
+
+
+def smoothed_loss(logps: Tensor, answers: Tensor, share: Tensor, *, width: float) -> LossOutput:
+    """KL(q || pi) [B] in nats, q a Gaussian of standard deviation `width` around the share, cut off to the answers.
+
+    So that near numbers are near, and far ones keep some chance: there is something to draw from later. It is 0 where
+    the policy writes q itself. Departs from the paper: not in it.
+    """
+    check_shapes("logps [B,A], answers [A], share [B]", logps, answers, share)
+    check_shares(share=share)
+    if width <= 0:
+        raise ValueError(f"the width of the target is {width}; give one above 0")
+    target = (-0.5 * ((answers[None] - share[:, None]) / width) ** 2).log_softmax(1)
+    losses = (target.exp() * (target - logps)).sum(1)
     return LossOutput(losses, describe(logps, answers, brier(answers, share)))
 
 

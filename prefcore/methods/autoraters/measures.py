@@ -11,6 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from prefcore.lab import measures as tables
+from prefcore.methods.autoraters.readout import expectation, greedy
+from prefcore.scoring import effects
 from prefcore.scoring.calibration import (
     EXACT,
     against_majority,
@@ -21,27 +24,75 @@ from prefcore.scoring.calibration import (
     classes,
     expected_calibration_error,
 )
-from prefcore.scoring.metrics import bootstrap_interval
 from prefcore.scoring.votes import VotedPair
 
 
-def score_pairs(arm: str, pairs: Sequence[VotedPair], p: np.ndarray, no_answer=0.0, seed: int = 0) -> pd.DataFrame:
+def score_pairs(
+    arm: str, pairs: Sequence[VotedPair], p: np.ndarray, *, mean: np.ndarray | None = None, no_answer=0.0, seed: int = 0
+) -> pd.DataFrame:
     """A score row for each pair: p [2, n] as given and with the texts exchanged; no_answer: the chance of none.
 
-    share: of held-out raters for the second text. Means over the two orders: error, squared; right, agreement with the
-    majority (a tie, of raters or judge, half); excess, confidence max(p, 1 - p) less the share of raters on that side.
+    share: of held-out raters for the second text. Means over the two orders: error, squared; error_mean, that of the
+    mean of what would be written (`mean` [2, n]; p where there is none); right, agreement with the majority (a tie, of
+    raters or judge, half), and right_agreed, where the raters agree to a man (else empty); excess, confidence
+    max(p, 1 - p) less the share of raters on that side. ratio_1, rating_1: the probability, both orders averaged, and
+    the share, which lab/measures.py correlates.
     """
     share = np.array([1 - pair.share for pair in pairs])
     ways = p[0], 1 - p[1]  # both as the probability of the pair's own second text
-    right = [0.5 + classes(x) * classes(share) / 2 for x in ways]
+    means = ways if mean is None else (mean[0], 1 - mean[1])
+    right = sum(0.5 + classes(x) * classes(share) / 2 for x in ways) / 2
     excess = [np.abs(x - 0.5) - np.sign(np.round(x - 0.5, 12)) * (share - 0.5) for x in ways]
     return pd.DataFrame({
-        "arm": arm, "seed": seed, "id": [f"{i}:{pair.id}" for i, pair in enumerate(pairs)],
-        "domain": [pair.domain for pair in pairs], "stratum": [pair.stratum for pair in pairs], "share": share,
-        "p": p[0], "swapped": p[1], "no_answer": no_answer, "error": sum((x - share) ** 2 for x in ways) / 2,
-        "right": sum(right) / 2, "excess": sum(excess) / 2, "bias": np.abs(p[0] + p[1] - 1),
+        "arm": arm, "seed": seed, "id": [f"pair-{i:04d}" for i in range(len(pairs))],
+        "group": [pair.domain for pair in pairs], "stratum": [pair.stratum for pair in pairs], "share": share,
+        "p": p[0], "swapped": p[1], "no_answer": no_answer, "error": _squared(ways, share),
+        "error_mean": _squared(means, share), "right": right, "right_agreed": np.where(share % 1 == 0, right, np.nan),
+        "excess": sum(excess) / 2, "bias": np.abs(p[0] + p[1] - 1),
         "consistent": (classes(ways[0]) == classes(ways[1])).astype(float),
+        "ratio_1": (ways[0] + ways[1]) / 2, "rating_1": share,
     })  # fmt: skip
+
+
+def _squared(ways: Sequence[np.ndarray], share: np.ndarray) -> np.ndarray:
+    return sum((x - share) ** 2 for x in ways) / 2
+
+
+def score_answers(arm: str, pairs: Sequence[VotedPair], chances: np.ndarray, *, seed: int = 0) -> pd.DataFrame:
+    """Score rows of what is written greedily, with the error of the mean; chances [2, n, 99]: readout.judge_pairs."""
+    p, mean = (np.stack([way(c) for c in chances]) for way in (greedy, expectation))
+    return score_pairs(arm, pairs, p, mean=mean, no_answer=1 - chances.sum(2).mean(0), seed=seed)
+
+
+def measured(scores: pd.DataFrame) -> pd.DataFrame:
+    """The long table of measures, rounded to 4 decimals: what verdicts rest on, and what is committed."""
+    names = ["error", "error_mean", "bias", "excess", "right_agreed", "ratio_1", "rating_1"]
+    return scores[["arm", "seed", "id", "group", *names]].round(4)
+
+
+def intervals(table: pd.DataFrame, measure: str, arms: Sequence[str], *, seed: int) -> pd.DataFrame:
+    """The mean of a measure for each arm, with its 95 % interval over seeds and pairs."""
+    found = [effects.contrast(tables.parts_of(table, measure, {}, [arm]), {arm: 1}, seed=seed) for arm in arms]
+    return pd.DataFrame([{"method": arm, **effect._asdict()} for arm, effect in zip(arms, found, strict=True)])
+
+
+def guards(scores: pd.DataFrame, arms: Sequence[str], *, spread: float, no_answer: float) -> list[dict]:
+    """Rows for decisions.decide: an arm that writes one constant, or no answer, has no verdict.
+
+    The standard deviation over pairs of what is written (both orders averaged) is at least `spread`, the chance of no
+    answer at most `no_answer`, each the mean over seeds.
+    """
+    rows = []
+    for arm in arms:
+        own = scores[scores["arm"] == arm]
+        found = float(own.groupby("seed")["ratio_1"].std(ddof=0).mean()), float(own["no_answer"].mean())
+        for name, value, low, high in (
+            ("spread over pairs of what is written", found[0], spread, 1.0),
+            ("chance of no answer", found[1], 0.0, no_answer),
+        ):
+            rows.append({"name": name, "kind": "guard", "arm": arm, "expected": f"{low:g} to {high:g}",
+                         "estimate": value, "passed": bool(low <= value <= high)})  # fmt: skip
+    return rows
 
 
 def agreement(p: ArrayLike, share: ArrayLike, *, band: float = EXACT) -> float:
@@ -104,19 +155,20 @@ def report(p: ArrayLike, swapped: ArrayLike, share: ArrayLike, *, bins: int, ban
     return out | {"second_place_bias": float(np.mean(position_shift(p, swapped)))}
 
 
-def summarise(scores: pd.DataFrame, *, bins: int, band: float, seed: int) -> dict[str, dict]:
-    """Measures of every arm, by name: `report`, 95 % intervals over pairs of what is a mean of pairs, and two more.
+def summarise(scores: pd.DataFrame, *, bins: int, band: float) -> dict[str, dict]:
+    """Measures of every arm, by name: `report` over all seeds, and a few more.
 
-    scores: one row a pair (score_pairs). overconfidence: mean confidence less share of raters on that side.
-    objective_right: share right where the raters agree to a man; None where there is no such pair.
+    scores: one row a pair (score_pairs). spread: standard deviation over pairs of what is said; r: its correlation with
+    the share (0 for a constant); overconfidence: mean confidence less share of raters on that side. objective_right:
+    share right where the raters agree to a man; None where there is no such pair.
     """
     out = {}
     for arm, part in scores.groupby("arm", sort=False):
         found = report(part["p"], part["swapped"], part["share"], bins=bins, band=band)
+        said, share = part["ratio_1"], part["share"]
+        found |= {"mse_mean": float(part["error_mean"].mean()), "spread": float(said.std(ddof=0))}
+        found["r"] = float(np.corrcoef(said, share)[0, 1]) if said.std() > 0 and share.std() > 0 else 0.0
         found |= {"no_answer": float(part["no_answer"].mean()), "overconfidence": float(part["excess"].mean())}
-        for name in ("error", "right", "consistent", "bias", "excess"):
-            found[f"{name}_interval"] = bootstrap_interval(part[name], seed=seed, resamples=500)
-        sure = part[part["share"].isin((0.0, 1.0))]
-        found |= {"objective_pairs": len(sure), "objective_right": float(sure["right"].mean()) if len(sure) else None}
-        out[arm] = found
+        sure = part["right_agreed"].dropna()
+        out[arm] = found | {"objective_pairs": sure.size, "objective_right": float(sure.mean()) if len(sure) else None}
     return out

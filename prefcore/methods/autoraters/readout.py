@@ -1,36 +1,34 @@
-"""From what a judge may write to a probability: greedily, in the mean, by drawing, or past the written number.
+"""From what a judge may write to a probability: greedily, in the mean, or by drawing; and from its verdict.
 
-chances [n, 99]: how likely each answer .01 to .99 is written (tree.answer_chances).
+chances [n, 99]: how likely each answer .01 to .99 is written.
 """
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
-import pandas as pd
+import torch
 
 from prefcore.data.types import Parameters
-from prefcore.methods.autoraters import prompt
-from prefcore.methods.autoraters.labels import LabelledPair, add_swapped
-from prefcore.methods.autoraters.measures import score_pairs
-from prefcore.methods.autoraters.tree import ANSWERS, answer_chances
-from prefcore.scoring import judge, scorers
-from prefcore.scoring.votes import VotedPair
+from prefcore.engine.collate import Plan
+from prefcore.methods.autoraters import answer, prompt, tree
+from prefcore.methods.autoraters.tree import ANSWERS, States
+from prefcore.scoring import judge
 
 
-def judge_pairs(
-    pairs: Sequence[VotedPair], policy, tokenizer, p: Parameters, ratings: Mapping[str, int] | None = None
-) -> np.ndarray:
+def judge_pairs(shown: Plan, policy, tokenizer, p: Parameters) -> np.ndarray:
     """[2, n, 99]: chances of the answers for the pairs as they are, and with their texts exchanged."""
-    shown = add_swapped([LabelledPair(pair, 0.5) for pair in pairs])
-    chances = answer_chances(prompt.encode(shown, tokenizer, p, ratings), policy, tokenizer)
-    return chances.reshape(2, len(pairs), -1)
+    chances = tree.read_answers(shown, policy, tokenizer, p.precision).double().exp().numpy()
+    return chances.reshape(2, -1, len(ANSWERS))
+
+
+def parse(written: str) -> float | None:
+    """The probability that the strict parser finds in what was written behind the prompt's opening."""
+    return answer.parse(f"{prompt.OPENING}{written}</{answer.TAG}>")
 
 
 def greedy(chances: np.ndarray) -> np.ndarray:
     """The answer [n] that is written digit by digit, the likeliest each time, among the 99."""
-    tree = np.pad(chances, ((0, 0), (1, 0))).reshape(-1, 10, 10)
-    first = tree.sum(2).argmax(1)
-    return (10 * first + tree[np.arange(len(tree)), first].argmax(1)) / 100
+    tens = np.pad(chances, ((0, 0), (1, 0))).reshape(-1, 10, 10)
+    first = tens.sum(2).argmax(1)
+    return (10 * first + tens[np.arange(len(tens)), first].argmax(1)) / 100
 
 
 def expectation(chances: np.ndarray) -> np.ndarray:
@@ -50,24 +48,13 @@ def self_consistency(chances: np.ndarray, size: int, seed: int) -> np.ndarray:
     return (drawn @ side + 0.5 * (drawn.sum(1) == 0)) / np.maximum(drawn.sum(1), 1)
 
 
-def verdict_probabilities(pairs: Sequence[VotedPair], policy, tokenizer, question: str) -> np.ndarray:
-    """[2, n]: P(second is better) from the next-token chances of " A" and " B", in both orders."""
-    first = judge.both_orders([(pair.a, pair.b) for pair in pairs], policy, tokenizer, question)
-    return 1 - np.stack(first)
+def verdicts(states: States, policy, tokenizer) -> np.ndarray:
+    """[2, n]: P(second is better) by the next-token chances of " A" and " B" behind the question, in both orders."""
+    (example,) = judge.verdict_examples([("", "")], tokenizer)
+    first, second = tree.head_rows(policy, torch.tensor([id for (id,) in example.completions])).float().cpu()
+    return (states.question @ (second - first).detach()).sigmoid().double().numpy().reshape(2, -1)
 
 
-def rate_texts(pairs: Sequence[VotedPair], policy, tokenizer) -> dict[str, int]:
-    """The digit that the policy, asked as the shared stage taught it, writes as each text's rating, 0 to 8."""
-    texts = sorted({text for pair in pairs for text in (pair.a, pair.b)})
-    return dict(zip(texts, scorers.rating_shares(texts, policy, tokenizer).argmax(1).tolist(), strict=True))
-
-
-def score_answers(arm: str, pairs: Sequence[VotedPair], chances: np.ndarray, seed: int = 0) -> pd.DataFrame:
-    """Score rows of what is written greedily (`arm`) and of the mean of what would be written (`arm`-mean).
-
-    chances [2, n, 99]: see judge_pairs.
-    """
-    no_answer = 1 - chances.sum(2).mean(0)
-    ways = {arm: greedy, f"{arm}-mean": expectation}
-    return pd.concat(score_pairs(name, pairs, np.stack([way(c) for c in chances]), no_answer, seed)
-                     for name, way in ways.items())  # fmt: skip
+def transcript(verdict: np.ndarray) -> np.ndarray:
+    """What the judge should write of each pair [n]: its verdicts [2, n] in both orders, averaged."""
+    return (verdict[0] + 1 - verdict[1]) / 2

@@ -2,23 +2,39 @@
 
 All answers are scored at once in the engine's prompt-with-K-completions batch: ten branches read the first digit, and
 the state after each gives the chances of all ten second digits. What falls outside the 99 answers is the chance of no
-answer.
+answer. The same pass holds the judge's verdict and its state of a text, see `States`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from prefcore.data.types import Example
 from prefcore.engine import collate
-from prefcore.engine.logps import choose_path, to_device, unwrap
+from prefcore.engine.collate import Plan
+from prefcore.engine.layout import join
+from prefcore.engine.logps import branch_logps, choose_path, to_device, unwrap
 from prefcore.engine.progress import track
 from prefcore.engine.reference import TOKENS, token_batches
 
 ANSWERS = torch.arange(1, 100) / 100  # what the two digits can say
+TINY = 1e-7  # least chance of a token that is no digit, so that its logarithm is finite
+
+
+class States(NamedTuple):
+    """Last hidden states of n prompts, H wide: all that a change of the head alone needs.
+
+    text [n, H]: at the end of the first text, which has seen nothing of the second; question [n, H]: where the judge
+    says its verdict; digits [n, 11, H]: at the prompt's end and after each first digit; other [n, 11]: there, the
+    log-sum-exp of the logits of all tokens that are no digit.
+    """
+
+    text: Tensor
+    question: Tensor
+    digits: Tensor
+    other: Tensor
 
 
 def digit_ids(tokenizer) -> list[int]:
@@ -33,6 +49,14 @@ def completions(tokenizer) -> tuple[tuple[int, ...], ...]:
     """Eleven completions that span the tree: a 0, and a 0 behind each first digit."""
     ids = digit_ids(tokenizer)
     return ((ids[0],), *((digit, ids[0]) for digit in ids))
+
+
+def answer_logps(digits: Tensor) -> Tensor:
+    """Log-probabilities [..., 99] of the answers .01 to .99 from those of the digits [..., 11, 10]: the first, then
+    the second behind each first.
+    """
+    first, second = digits[..., 0, :], digits[..., 1:, :]
+    return (first[..., None] + second).flatten(-2)[..., 1:]
 
 
 class AnswerTree:
@@ -51,22 +75,37 @@ class AnswerTree:
 
     def read(self, logps: Tensor, batch: Mapping) -> Tensor:
         """Log-probabilities [B, 99] (nats) of the answers .01 to .99, after the pass that gave `logps` [B, 11]."""
+        digits, _, _ = self._digits(logps, batch)
+        self.states = None  # the graph of a step is not kept beyond it
+        return answer_logps(digits)
+
+    def read_states(self, logps: Tensor, batch: Mapping) -> States:
+        """The states of the same pass."""
+        digits, logits, places = self._digits(logps, batch)
+        flat = self.states.flatten(0, 1)
+        missing = -torch.expm1(digits.logsumexp(2).clamp(max=-TINY))
+        other = (logits - digits)[..., 0] + missing.log()
+        text, question = (places[:, 0] - batch[name].long() for name in ("text_back", "question_back"))
+        self.states = None
+        return States(flat[text].float(), flat[question].float(), flat[places].float(), other)
+
+    def close(self) -> None:
+        """Keep no states any more."""
+        self.hook.remove()
+
+    def _digits(self, logps: Tensor, batch: Mapping) -> tuple[Tensor, Tensor, Tensor]:
+        """(log-probabilities [B, 11, 10] of the digits, their logits, the places [B, 11] in the flat row)."""
         states = self.states.flatten(0, 1)
         together = self.states.shape[:2] == batch["input_ids"].shape
         rows = batch["rows"][batch["at"]] if together else batch["sequences"]["rows"]  # what predicts each target
         starts = torch.searchsorted(batch["branch"], batch["answer"])  # [B, 11], each answer's first target
         places = torch.cat([rows[starts[:, :1]], rows[starts[:, 1:] + 1]], 1)  # the prompt's end, then each first digit
-        weight = unwrap(self.policy).get_output_embeddings().weight[self.digits.to(states.device)]
-        logits = (states[places] @ weight.T).float()
+        head = head_rows(self.policy, self.digits)
+        logits = (states[places].to(head.dtype) @ head.T).float()
         first = logits[:, 0] - (logits[:, 0, :1] - logps[:, :1])
         zero = logps[:, 1:] - first  # log P(0 after k)
         second = logits[:, 1:] - (logits[:, 1:, 0] - zero)[..., None]
-        self.states = None  # the graph of a step is not kept beyond it
-        return (first[..., None] + second).flatten(1)[:, 1:]
-
-    def close(self) -> None:
-        """Keep no states any more."""
-        self.hook.remove()
+        return torch.cat([first[:, None], second], 1), logits, places
 
     def _keep(self, module, inputs, output):
         self.states = output.last_hidden_state
@@ -82,12 +121,40 @@ class AnswerTree:
                              "cap), which the tree of answers cannot follow: use another model")  # fmt: skip
 
 
-def answer_chances(examples: Sequence[Example], policy, tokenizer) -> np.ndarray:
-    """How likely the policy writes each of the 99 answers [n, 99]; a row's missing mass is the chance of no answer."""
-    score = choose_path(policy, collate.longest(examples))
-    out, device = np.empty((len(examples), len(ANSWERS))), next(policy.parameters()).device
+def head_rows(policy, ids: Tensor) -> Tensor:
+    """Rows [len(ids), H] of the output embedding."""
+    weight = unwrap(policy).get_output_embeddings().weight
+    return weight[ids.to(weight.device)]
+
+
+def read_answers(plan: Plan, policy, tokenizer, precision: str = "float32") -> Tensor:
+    """Log-probabilities [n, 99] (nats) of the answers to the plan's examples under the policy as it is now."""
+    out = torch.empty(len(plan.examples), len(ANSWERS))
     with torch.no_grad(), closing(AnswerTree(policy, tokenizer)) as tree:
-        for rows in track(token_batches(examples, TOKENS), "judging"):
-            batch = to_device(collate.collate([examples[i] for i in rows], pad_id=tokenizer.pad_token_id), device)
-            out[rows] = tree.read(score(policy, batch), batch).exp().double().cpu().numpy()
+        for rows, logps, batch in _passes(plan, policy, precision):
+            out[rows] = tree.read(logps, batch).cpu()
     return out
+
+
+def read_states(plan: Plan, policy, tokenizer, precision: str = "float32") -> States:
+    """The States of the plan's examples, in their order."""
+    parts, order = [], []
+    with torch.no_grad(), closing(AnswerTree(policy, tokenizer)) as tree:
+        for rows, logps, batch in _passes(plan, policy, precision):
+            parts.append([part.cpu() for part in tree.read_states(logps, batch)])
+            order += rows
+    back = torch.tensor(order).argsort()
+    return States(*(torch.cat(part)[back] for part in zip(*parts, strict=True)))
+
+
+def _passes(plan: Plan, policy, precision: str):
+    """(places, log-probabilities of the completions, batch) until all examples have come; kept layers are not rerun."""
+    examples, device = plan.examples, next(policy.parameters()).device
+    score = branch_logps if plan.depth else choose_path(policy, collate.longest(examples))
+    for rows in track(token_batches(examples, TOKENS), "judging"):
+        chosen = [examples[i] for i in rows]
+        batch = collate.collate(chosen, pad_id=plan.pad_id)
+        if plan.depth:
+            batch |= {"trunk": join(chosen, [plan.trunk[i] for i in rows]), "depth": plan.depth}
+        batch = to_device(batch, device)
+        yield rows, score(policy, batch, precision), batch

@@ -10,28 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from prefcore.methods.canonical_basis.extraction import Comparison, Reading, swap
-from prefcore.methods.canonical_basis.world.choices import World, first_named
+from prefcore.methods.canonical_basis.extraction import Comparison, show_prompt, swap
 from prefcore.scoring.llm import LanguageModel, Request
-
-
-def check_reading(
-    world: World, reading: Reading, model: LanguageModel, *, style: str, seed: int
-) -> dict[str, np.ndarray]:  # fmt: skip
-    """kind of phrase -> [n] checks of the sampled choices that mention anything: 1 names the winner, 0 the loser.
-
-    "extracted": the first phrase that the style named; "planted": the first one planted; "other category": a planted
-    one of another category, the control; "planted, measured": the trait's own meter in the judge's place, which says
-    what a perfect reader would reach on the planted phrases.
-    """
-    kept, phrase = first_named(world, reading.rows)
-    category, answers = world.phrase_category[phrase], [reading.answers[style, "as shown"][n] for n in kept]
-    phrases: dict[str, list] = {"extracted": [one.phrases[0] if one else None for one in answers]}
-    phrases["planted"] = [world.phrases[i] for i in phrase]
-    phrases["other category"] = other_phrases(phrases["planted"], category, seed=seed)
-    asked = [reading.comparisons[n] for n in kept]
-    out = {kind: check(asked, named, model, seed=seed) for kind, named in phrases.items()}
-    return out | {"planted, measured": (np.sign(world.gap[reading.rows[kept], category]) + 1) / 2}
 
 
 def check(comparisons: Sequence[Comparison], phrases: Sequence[str | None], model: LanguageModel, *,
@@ -54,7 +34,7 @@ def check(comparisons: Sequence[Comparison], phrases: Sequence[str | None], mode
 
 def request(comparison: Comparison, phrase: str, *, seed: int) -> Request:
     """Which of the two has more of it? The winner is not named, and not asked for."""
-    texts = f"Text A: {comparison.first}\nText B: {comparison.second}\n"
+    texts = f"{show_prompt(comparison)}Text A: {comparison.first}\nText B: {comparison.second}\n"
     asked = f"{texts}Which text shows more of this: {phrase}? Answer A or B."
     return Request((("system", "You compare two texts. Answer with one letter."), ("user", asked)), 0.0, 2, seed)
 

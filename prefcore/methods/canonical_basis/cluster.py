@@ -1,9 +1,9 @@
-"""From thousands of preference phrases to categories: normalise, drop duplicates, cluster embeddings, merge, name.
+"""From thousands of phrases to clusters of words: normalise, drop duplicates, cluster embeddings, merge, name.
 
 Reconstruction of arXiv 2503.24150: how the paper clusters is unknown to us. Here: agglomerative clustering with average
 linkage, d(A, B) = mean over a in A, b in B of 1 - cos(a, b), cut at a distance that the mean silhouette chooses (no
 label is used), then clusters whose centres are closer than a cosine of `threshold` are merged, the closest first.
-A phrase that comes later goes to the nearest centre, or to none (-1) if no centre is near enough.
+What words cannot tell, that "few words" and "no padding" are one wish, is signature.py's matter.
 
 Departs from the paper: all of it is ours; no language model names or merges clusters, a cluster is named by its medoid.
 """
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.optimize import linear_sum_assignment
-from sklearn.metrics import adjusted_rand_score, silhouette_score
+from sklearn.metrics import silhouette_score
 
 ARTICLES = {"a", "an", "the"}
 OPENINGS = re.compile(r"^(?:(?:they |he |she |i |we |it |reader |person )?(?:prefer(?:s|red)?|preference for)|more) ")
@@ -30,20 +30,17 @@ class Categories(NamedTuple):
 
 
 class Mentions(NamedTuple):
-    """phrases [n], distinct; of [M] the phrase of each mention; weight [n] its mentions; truth [n] planted category."""
+    """phrases [n], distinct; of [M] the phrase of each mention; weight [n] its mentions."""
 
     phrases: list[str]
     of: np.ndarray
     weight: np.ndarray
-    truth: np.ndarray
 
 
 class Clusters(NamedTuple):
-    """What `find` went by and found: vectors [n, H] of the phrases, the tree, silhouette of each cut, and the cut."""
+    """What `find` went by and found: silhouette of each cut, and the cut."""
 
     mentions: Mentions
-    vectors: np.ndarray
-    steps: np.ndarray
     silhouette: dict[float, float]
     cut: float
     found: Categories
@@ -53,25 +50,20 @@ class Clusters(NamedTuple):
         """[M] the cluster of each mention."""
         return self.found.label[self.mentions.of]
 
-    @property
-    def meaning(self) -> np.ndarray:
-        """[C] the planted category of each cluster's name: what somebody who knows the name alone would go by."""
-        return self.mentions.truth[[self.mentions.phrases.index(name) for name in self.found.names]]
 
-
-def find(phrases: Sequence[str], mentioned: np.ndarray, category: np.ndarray, embed: Callable, *, cuts: Sequence[float],
-         threshold: float, sample: int, seed: int) -> Clusters:  # fmt: skip
+def find(phrases: Sequence[str], mentioned: np.ndarray, embed: Callable, *, cuts: Sequence[float], threshold: float,
+         sample: int, seed: int) -> Clusters:  # fmt: skip
     """Normalise, embed, cluster, merge and name the phrases that are mentioned; see `condense` for the first three.
 
     embed(list of texts) -> [n, H] of unit length; sample: phrases on which a cut is judged.
     """
-    mentions = condense(phrases, mentioned, category)
+    mentions = condense(phrases, mentioned)
     vectors = embed(mentions.phrases)
     steps = tree(vectors)
     silhouette = choose_cut(steps, vectors, cuts=cuts, sample=sample, seed=seed)
     cut = max((c for c in cuts if not np.isnan(silhouette[c])), key=silhouette.get)
     found = group(steps, vectors, mentions.phrases, mentions.weight, cut=cut, threshold=threshold)
-    return Clusters(mentions, vectors, steps, silhouette, cut, found)
+    return Clusters(mentions, silhouette, cut, found)
 
 
 def normalise(phrase: str) -> str:
@@ -98,13 +90,11 @@ def distinct(phrases: Sequence[str]) -> tuple[list[str], np.ndarray]:
     return list(place), np.array(index)
 
 
-def condense(phrases: Sequence[str], mentioned: np.ndarray, category: np.ndarray) -> Mentions:
-    """The phrases that are mentioned ([M]), normalised and without duplicates; category [phrases] of each."""
+def condense(phrases: Sequence[str], mentioned: np.ndarray) -> Mentions:
+    """The phrases that are mentioned ([M]), normalised and without duplicates."""
     used, back = np.unique(mentioned, return_inverse=True)
     kept, place = distinct([phrases[i] for i in used])
-    truth = np.zeros(len(kept), int)
-    truth[place] = category[used]
-    return Mentions(kept, place[back], np.bincount(place[back], minlength=len(kept)).astype(float), truth)
+    return Mentions(kept, place[back], np.bincount(place[back], minlength=len(kept)).astype(float))
 
 
 def tree(vectors: np.ndarray) -> np.ndarray:
@@ -171,12 +161,6 @@ def centres(label: np.ndarray, vectors: np.ndarray, weight: np.ndarray) -> np.nd
     return sums / np.linalg.norm(sums, axis=1, keepdims=True)
 
 
-def assign(vectors: np.ndarray, middle: np.ndarray, *, least: float) -> np.ndarray:
-    """[n] the nearest centre of each unit vector, -1 where its cosine is below `least`."""
-    close = vectors @ middle.T
-    return np.where(close.max(1) >= least, close.argmax(1), -1)
-
-
 def match(label: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> dict[int, int]:
     """cluster -> true category, one to one, so that the weight [n] of phrases on which they agree is greatest.
 
@@ -186,24 +170,6 @@ def match(label: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> dict[int,
     np.add.at(overlap, (label, truth), weight)
     rows, columns = linear_sum_assignment(-overlap)
     return {int(r): int(c) for r, c in zip(rows, columns, strict=True) if overlap[r, c] > 0}
-
-
-def recovery(label: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
-    """Share of the weight that lies in a cluster with its own category as matched partner, in [0, 1]."""
-    partner = match(label, truth, weight)
-    matched = np.array([partner.get(int(c), -1) for c in label]) == truth
-    return float(weight[matched].sum() / weight.sum())
-
-
-def compare_cuts(clusters: Clusters, *, threshold: float) -> list[dict]:
-    """A row for each cut: how many categories, the silhouette that chooses, and two scores that know the truth."""
-    mentions, rows = clusters.mentions, []
-    for cut, score in clusters.silhouette.items():
-        found = group(clusters.steps, clusters.vectors, mentions.phrases, mentions.weight, cut=cut, threshold=threshold)
-        row = {"cut": cut, "categories": len(found.names), "silhouette": score}
-        row["adjusted_rand"] = float(adjusted_rand_score(mentions.truth, found.label))
-        rows.append(row | {"recovered": recovery(found.label, mentions.truth, mentions.weight)})
-    return rows
 
 
 def _sums(label: np.ndarray, vectors: np.ndarray, weight: np.ndarray) -> np.ndarray:

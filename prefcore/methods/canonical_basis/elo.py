@@ -1,25 +1,23 @@
-"""Ratings of models for one preference: Bradley-Terry on the pairs of a category, in Elo points, with bootstrap.
+"""Ratings of models for one preference: Bradley-Terry on the pairs of a category, in Elo points.
 
     P(i beats j) = 1 / (1 + 10^((R_j - R_i) / 400))        R = theta 400 / ln 10, mean over models = base
 
 Reconstruction of "pElo" (arXiv 2503.24150, formula unknown to us). Fitted as the maximum of the likelihood with a small
-ridge, so that an unbeaten model has a finite rating; `elo` is the running update, kept to check the fit against.
+ridge, so that an unbeaten model has a finite rating.
 The control: pairs of a category that were assigned by somebody who *knows the winner* favour winners in every category;
 the same ratings from a winner-blind assignment, and from random subsets of the same size, show by how much.
 
 Departs from the paper: we know neither its update nor its assignment; the blind control is ours.
 """
 
-from collections.abc import Sequence
 from math import log
 from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import rankdata
 
-from prefcore.scoring import metrics
-
 SCALE = 400 / log(10)  # Elo points of one nat
+LEAST = 30  # choices behind a rating
 
 
 def win_counts(winner: np.ndarray, loser: np.ndarray, *, models: int) -> np.ndarray:
@@ -53,16 +51,6 @@ def bradley_terry(wins: np.ndarray, *, ridge: float, base: float) -> np.ndarray:
     return base + SCALE * (theta - theta.mean(-1, keepdims=True))
 
 
-def bootstrap(wins: np.ndarray, *, ridge: float, base: float, resamples: int, seed: int) -> np.ndarray:
-    """Ratings [resamples, models] of pairs drawn again with replacement."""
-    total = int(wins.sum())
-    if total < 2 or total != wins.sum():
-        raise ValueError(f"a bootstrap needs at least two whole wins; got {wins.sum():g}")
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(total, wins.ravel() / total, size=resamples).reshape(resamples, *wins.shape)
-    return bradley_terry(drawn.astype(float), ridge=ridge, base=base)
-
-
 def random_subsets(winner: np.ndarray, loser: np.ndarray, *, size: int, draws: int, models: int, ridge: float,
                    base: float, seed: int) -> np.ndarray:  # fmt: skip
     """Ratings [draws, models] from random subsets of `size` of all pairs: what differs from overall by chance alone."""
@@ -89,24 +77,25 @@ class Duels(NamedTuple):
     blind: np.ndarray
 
 
-def compare(duels: Duels, category: int, trait: int, *, models: int, resamples: int, ridge: float, base: float,
+def compare(duels: Duels, category: int, trait: int, *, models: int, draws: int, ridge: float, base: float,
             seed: int) -> dict[str, np.ndarray]:  # fmt: skip
-    """Ratings [resamples, models] for one category, by way: sees the winner, blind, overall, random subset.
+    """Ratings [n, models] for one category, by way: per preference (by an annotator who sees the winner), blind,
+    overall (n = 1 each), random subset (n = draws).
 
-    Empty where an assignment has fewer than 30 choices.
+    Empty where an assignment has fewer than LEAST choices.
     """
     sees, blinded = duels.knows[:, category], duels.blind == trait
-    if min(sees.sum(), blinded.sum()) < 30:
+    if min(sees.sum(), blinded.sum()) < LEAST:
         return {}
-    how = {"ridge": ridge, "base": base, "seed": seed}
+    how = {"ridge": ridge, "base": base}
     wins = {
-        "sees the winner": win_counts(duels.winner[sees], duels.loser[sees], models=models),
+        "per preference": win_counts(duels.winner[sees], duels.loser[sees], models=models),
         "blind": win_counts(duels.ahead[blinded], duels.behind[blinded], models=models),
         "overall": win_counts(duels.winner, duels.loser, models=models),
     }
-    out = {way: bootstrap(counts, **how, resamples=resamples) for way, counts in wins.items()}
-    size = {"size": int(sees.sum()), "draws": resamples, "models": models}
-    return out | {"random subset": random_subsets(duels.winner, duels.loser, **size, **how)}
+    out = {way: bradley_terry(counts, **how)[None] for way, counts in wins.items()}
+    size = {"size": int(sees.sum()), "draws": draws, "models": models}
+    return out | {"random subset": random_subsets(duels.winner, duels.loser, **size, **how, seed=seed)}
 
 
 def rank_correlation(ratings: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -114,30 +103,3 @@ def rank_correlation(ratings: np.ndarray, target: np.ndarray) -> np.ndarray:
     ranks = rankdata(np.vstack([ratings, target]), axis=1)
     ranks = ranks - ranks.mean(1, keepdims=True)
     return ranks[:-1] @ ranks[-1] / np.maximum(np.linalg.norm(ranks[:-1], axis=1) * np.linalg.norm(ranks[-1]), 1e-12)
-
-
-def correlations(tables: dict[int, dict[str, np.ndarray]], target: dict[int, np.ndarray]) -> dict[str, list]:
-    """way -> for each category [draws] correlations of `compare`'s ratings with the category's target [models]."""
-    ways = next(iter(tables.values()))
-    return {way: [rank_correlation(table[way], target[c]) for c, table in tables.items()] for way in ways}
-
-
-def summary(draws: Sequence[np.ndarray]) -> metrics.Interval:
-    """Mean over categories of [draws] each, with the 95 % interval of that mean over draws."""
-    mean = np.mean(draws, axis=0)
-    return metrics.Interval(float(mean.mean()), *(float(edge) for edge in np.quantile(mean, [0.025, 0.975])))
-
-
-def elo(winner: np.ndarray, loser: np.ndarray, *, models: int, base: float, step: float, shuffles: int,
-        seed: int) -> np.ndarray:  # fmt: skip
-    """Ratings [models] of the running update R += step (1 - E), averaged over orders, as each order gives others."""
-    rng, total = np.random.default_rng(seed), np.zeros(models)
-    for _ in range(shuffles):
-        ratings = [base] * models
-        for i in rng.permutation(len(winner)).tolist():
-            a, b = int(winner[i]), int(loser[i])
-            expected = 1 / (1 + 10 ** ((ratings[b] - ratings[a]) / 400))
-            ratings[a] += step * (1 - expected)
-            ratings[b] -= step * (1 - expected)
-        total += ratings
-    return total / shuffles

@@ -1,16 +1,14 @@
 """Why did this reader prefer that text? A language model reads both, sees the winner, and names phrases and a topic.
 
 Its answer must keep to a form, which a strict parser reads; anything else counts as no answer. What the phrases are
-worth is the matter of blind_check.py and fidelity.py. Everything goes through scoring/llm.py's protocol: any endpoint,
+worth is the matter of blind_check.py and agreement.py. Everything goes through scoring/llm.py's protocol: any endpoint,
 any local model.
 """
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
-
-import numpy as np
 
 from prefcore.scoring.llm import LanguageModel, Request
 
@@ -27,12 +25,13 @@ EXAMPLES = (
 
 
 class Comparison(NamedTuple):
-    """A choice as a model sees it: two texts, and whether the first one won."""
+    """A choice as a model sees it: two texts, whether the first one won, and what both answer ("": nothing)."""
 
     id: str
     first: str
     second: str
     first_wins: bool
+    prompt: str = ""
 
 
 class Extraction(NamedTuple):
@@ -40,14 +39,6 @@ class Extraction(NamedTuple):
 
     topic: str
     phrases: tuple[str, ...]
-
-
-class Reading(NamedTuple):
-    """rows [n]: which choices were read, comparisons [n]; answers: (style, order) -> what was extracted [n]."""
-
-    rows: np.ndarray
-    comparisons: list[Comparison]
-    answers: Mapping[tuple[str, str], list[Extraction | None]]
 
 
 def request(comparison: Comparison, *, style: str, seed: int, temperature: float, max_tokens: int) -> Request:
@@ -58,8 +49,14 @@ def request(comparison: Comparison, *, style: str, seed: int, temperature: float
     for first, second, winner, topic, phrase in EXAMPLES:
         messages += [("user", _choice(first, second, winner)),
                      ("assistant", json.dumps({"topic": topic, "phrases": [phrase]}))]  # fmt: skip
-    messages.append(("user", _choice(comparison.first, comparison.second, "A" if comparison.first_wins else "B")))
+    winner = "A" if comparison.first_wins else "B"
+    messages.append(("user", show_prompt(comparison) + _choice(comparison.first, comparison.second, winner)))
     return Request(tuple(messages), temperature, max_tokens, seed)
+
+
+def show_prompt(comparison: Comparison) -> str:
+    """The line with the question that both texts answer; empty where there is none."""
+    return f"Question: {comparison.prompt}\n" if comparison.prompt else ""
 
 
 def _choice(first: str, second: str, winner: str) -> str:

@@ -1,11 +1,13 @@
 """People and what they prefer: a matrix of votes, people by statements, read from files.
 
-Two layouts. Polis's export: `<name>.participants-votes.csv` (a row for each participant, a column for each statement
-after participant, group-id, n-comments, n-votes, n-agree, n-disagree) with `<name>.comments.csv` beside it. Or a plain
-CSV: the first column names the person, the head of each other column is a statement. Both may be gzipped. A cell is
-1 (agrees), 0 (passes), -1 (disagrees), or empty: not asked, or no answer. An empty cell stays missing (NaN).
+Two layouts. Polis's export: `<name>.participants-votes.csv`, or `<name>-participant-votes.csv` (a row for each
+participant, a column for each statement after participant, group-id, n-comments, n-votes, n-agree, n-disagree), with
+`comments.csv` of the same name beside it. Or a plain CSV: the first column names the person, the head of each other
+column is a statement. Both may be gzipped. A cell is 1 (agrees), 0 (passes), -1 (disagrees), or empty: not asked, or no
+answer. An empty cell stays missing (NaN).
 """
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +16,7 @@ import numpy as np
 from prefcore.data.rows import DataError, Row, fault, short, usable_rows
 
 POLIS = ("participant", "group-id", "n-comments", "n-votes", "n-agree", "n-disagree")
-ENDINGS = ("participants-votes.csv", "participants-votes.csv.gz")
+ENDINGS = tuple(f"{who}-votes.csv{end}" for who in ("participants", "participant") for end in ("", ".gz"))
 CODES = {"-1": -1.0, "0": 0.0, "1": 1.0, "": np.nan, "-1.0": -1.0, "0.0": 0.0, "1.0": 1.0}
 
 
@@ -45,25 +47,41 @@ def read(source: str) -> list[Votes]:
 
 def _read(path: Path) -> Votes:
     people: dict[str, list[float]] = {}
-    columns: list[str] = []
+    who, columns = "", []
     for row in usable_rows(str(path)):
-        names = list(row.values)
-        polis = names[0] == POLIS[0]
-        columns = [name for name in names[1:] if not (polis and name in POLIS)]
         if not columns:
-            raise fault(row, names[0], "no column of votes beside it; give a column for each statement")
-        person = str(row.values[names[0]]).strip()
+            who, columns = _columns(row)
+        if missing := {who, *columns} - row.values.keys():
+            raise fault(row, min(missing), "missing; every row needs the columns of the first one")
+        person = str(row.values[who]).strip()
         if not person:
-            raise fault(row, names[0], "nobody is named; give each row a person")
+            raise fault(row, who, "nobody is named; give each row a person")
         if person in people:
-            raise fault(row, names[0], f"{short(person)} has a row already; give each person one row")
+            raise fault(row, who, f"{short(person)} has a row already; give each person one row")
         people[person] = [_code(row, column) for column in columns]
     if len(people) < 2:
         raise DataError(f"{path}:2: field '{POLIS[0]}': {len(people)} person; variation needs at least two rows")
     comments = _comments(path)
+    if comments and (silent := [column for column in columns if not comments.get(column)]):
+        print(f"{path}: {len(silent)} statements without words in the comments: {', '.join(silent[:5])}")
     texts = tuple(comments.get(column, "" if path.name.endswith(ENDINGS) else column) for column in columns)
-    name = path.name.removesuffix(".gz").removesuffix(".csv").removesuffix("participants-votes").rstrip(".-_")
-    return Votes(name or "votes", np.array(list(people.values())), tuple(people), tuple(columns), texts)
+    values = np.array(list(people.values()))
+    return Votes(_stem(path).rstrip(".-_") or "votes", values, tuple(people), tuple(columns), texts)
+
+
+def _columns(row: Row) -> tuple[str, list[str]]:
+    """(the column that names the person, those of statements) by the first row; Polis has counts between them."""
+    who, *rest = row.values
+    polis = who == POLIS[0] and set(POLIS[3:]) <= {*rest}  # a statement of one's own may be called n-votes
+    columns = [name for name in rest if not (polis and name in POLIS)]
+    if not columns:
+        raise fault(row, who, "no column of votes beside it; give a column for each statement")
+    return who, columns
+
+
+def _stem(path: Path) -> str:
+    """The name that a conversation's files share."""
+    return re.sub(r"(\.csv|participants?-votes\.csv)(\.gz)?$", "", path.name)
 
 
 def _code(row: Row, column: str) -> float:
@@ -77,9 +95,8 @@ def _code(row: Row, column: str) -> float:
 
 def _comments(path: Path) -> dict[str, str]:
     """Texts of a Polis export by comment id; empty where there is no file of comments."""
-    stem = path.name.removesuffix(".gz").removesuffix("participants-votes.csv")
     for ending in ("comments.csv", "comments.csv.gz"):
-        file = path.with_name(stem + ending)
+        file = path.with_name(_stem(path) + ending)
         if path.name.endswith(ENDINGS) and file.exists():
             found = {}
             for row in usable_rows(str(file)):

@@ -1,10 +1,6 @@
-"""The task: the planted world of the default data, or the votes of people that `data` names.
+"""What the chapter goes over: a planted world for each training seed, its texts as vectors, and what embeds phrases."""
 
-The world has texts, reasons and an answer that is known, so that every step can be tested on it; votes have people and
-statements alone. What a task lacks is empty, and the chapter is one program for both.
-"""
-
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -12,45 +8,59 @@ import numpy as np
 
 from prefcore.data.types import Parameters
 from prefcore.engine import models
-from prefcore.methods.canonical_basis import people
-from prefcore.methods.canonical_basis.people import Votes
+from prefcore.methods.canonical_basis import features, signature
 from prefcore.methods.canonical_basis.world import choices
 from prefcore.methods.canonical_basis.world.choices import World
-from prefcore.scoring import llm
-from prefcore.scoring.llm import LanguageModel
 
 
 class Task(NamedTuple):
-    """worlds: the planted world by name; conversations: votes of people by name. description: for a person to read.
-
-    embed(list of texts) -> [n, H] of unit length and `extractor`, a language model, read the world's texts; both are
-    None where there is no world.
+    """worlds: one for each training seed, each with its own texts, people and choices. changes: [N, D] of each world,
+    winner minus loser of each choice, in whitened dimensions. embed(list of texts) -> [n, H] of unit length.
     """
 
-    worlds: Mapping[str, World]
-    conversations: Mapping[str, Votes]
-    embed: Callable | None
-    extractor: LanguageModel | None
-    description: str
+    worlds: list[World]
+    changes: list[np.ndarray]
+    embed: Callable
 
 
 def open_task(p: Parameters) -> Task:
-    """The default task, or that of the votes which `data` names."""
-    return own_task(p) if p.data else default_task(p)
+    """The planted worlds on the texts of build/<profile>/, with the encoder that reads them.
+
+    ValueError where `data` is set: one's own votes are the matter of own.py.
+    """
+    if p.data:
+        raise ValueError(f"this chapter is about planted people: run `python -m prefcore run canonical_basis --data "
+                         f"{p.data}` for your own votes")  # fmt: skip
+    embed = open_encoder(p)
+    worlds = [choices.open_world(p, seed) for seed in range(p.seeds)]
+    changes = []
+    for world in worlds:
+        texts = [text.text for text in world.texts]
+        changes.append(differences(texts, world.winner, world.loser, embed, p))
+    return Task(worlds, changes, embed)
 
 
-def default_task(p: Parameters) -> Task:
-    """The planted world on the texts of build/<profile>/, with the encoder and the extractor that read it."""
-    world = choices.open_world(p)
+def open_encoder(p: Parameters) -> Callable:
+    """embed(list of texts) -> [n, H] of unit length, each text read once."""
     tokenizer, encoder = models.load_encoder(p.encoder, device=str(models.choose_device(p.device, p.threads)))
-    embed = partial(models.embed, encoder=encoder, tokenizer=tokenizer)
-    return Task({"planted": world}, {}, embed, llm.open_model(p.extractor or p.policy, p),
-                choices.describe(world, size=2))  # fmt: skip
+    return once(partial(models.embed, encoder=encoder, tokenizer=tokenizer))
 
 
-def own_task(p: Parameters) -> Task:
-    """A user's conversations, without people and statements of too few votes. DataError where nothing is left."""
-    found = [people.active(votes, least=p.least_votes) for votes in people.read(p.data)]
-    lines = [f"{votes.name}  {votes.values.shape}  {np.isnan(votes.values).mean():.0%} missing;  "
-             + "  ".join(votes.texts[:2]) for votes in found]  # fmt: skip
-    return Task({}, {votes.name: votes for votes in found}, None, None, "\n".join(lines))
+def once(embed: Callable) -> Callable:
+    """The same function, which embeds no text a second time."""
+    known: dict[str, np.ndarray] = {}
+
+    def remember(texts: Sequence[str]) -> np.ndarray:
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        known.update(zip(new, embed(new), strict=True) if new else ())
+        return np.stack([known[text] for text in texts])
+
+    return remember
+
+
+def differences(texts: Sequence[str], winner: np.ndarray, loser: np.ndarray, embed: Callable,
+                p: Parameters) -> np.ndarray:  # fmt: skip
+    """[N, D] winner minus loser of each choice, in the `signature_dims` whitened dimensions of these texts."""
+    found = features.describe(texts, embed(texts), words=p.word_dims, seed=p.seed)
+    placed = signature.whiten(found, dims=min(p.signature_dims, *found.shape)).place(found)
+    return placed[winner] - placed[loser]

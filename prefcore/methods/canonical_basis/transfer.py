@@ -1,7 +1,13 @@
-"""Transfer: does training on the choices that one preference explains move a policy towards that preference?
+"""Transfer: does training on the choices that name one preference move a policy towards that preference?
 
-Subsets of the planted choices become pairs to train on; every policy then writes texts from the same starts with the
-same random numbers, and the traits of what it wrote are measured.
+Subsets of the planted choices become pairs to train on. A policy is measured on the bank of the reference's own answers
+(scoring/bank.py): rho, within a prompt, of what it made likelier with the trait of the answer, measured by its formula.
+So policies that went unequally far are compared, and one that writes nothing gains nothing. Samples at a common
+distance confirm it, with the guards of lab/decisions.py.
+
+Roles, for each trait:   own       trained on the choices that name it      few        on a quarter of them
+                         other     the policy of the next trait             random     on as many choices of any kind
+                         permuted  on all subsets together, half of each turned round
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,59 +16,96 @@ import numpy as np
 import pandas as pd
 
 from prefcore.data.types import Pair
-from prefcore.engine import collate, sample
+from prefcore.lab import measures
+from prefcore.lab.tasks import Task
 from prefcore.methods.canonical_basis.world.choices import World
 from prefcore.methods.canonical_basis.world.traits import NAMES, Scale
-from prefcore.scoring import metrics
-from prefcore.scoring.metrics import Interval
+from prefcore.scoring.bank import Bank
 
 
-def holders(meaning: np.ndarray, *, count: int) -> dict[str, int]:
-    """trait -> the first category whose name means it, for the first `count` traits that meaning [C] holds."""
-    traits = list(dict.fromkeys(meaning.tolist()))[:count]
-    return {NAMES[j]: int(np.flatnonzero(meaning == j)[0]) for j in traits}
-
-
-def draw_subsets(mentioned: np.ndarray, categories: Mapping[str, int], *, size: int, seed: int,
-                 controls: Sequence[str]) -> dict[str, np.ndarray]:  # fmt: skip
-    """name -> `size` random choices that mention its category, mentioned [N, C]; and the controls that are asked for.
-
-    "random": as many of all choices; "all": as many as all subsets have together.
-    """
-    mixed = np.random.default_rng(seed).permutation(len(mentioned))
-    own = {name: mixed[mentioned[mixed, c]][:size] for name, c in categories.items()}
-    others = {"random": mixed[:size], "all": mixed[: size * len(categories)]}
-    return own | {name: rows for name, rows in others.items() if name in controls}
-
-
-def make_pairs(world: World, rows: np.ndarray) -> list[Pair]:
-    """These choices as pairs to train on: the winner's whole text after its domain's name."""
-    out = []
-    for i, winner, loser in zip(rows.tolist(), world.winner[rows], world.loser[rows], strict=True):
-        better, worse = world.texts[winner], world.texts[loser]
-        out.append(Pair(f"planted:{i}", f"{better.domain}:", f" {better.text}", f" {worse.text}"))
+def holders(category: np.ndarray, planted: np.ndarray, traits: Sequence[str]) -> dict[str, int]:
+    """trait -> the category that holds most mentions of it; category, planted [M] of each mention."""
+    out = {}
+    for trait in traits:
+        own = category[planted == NAMES.index(trait)]
+        if not len(own):
+            raise ValueError(f"nobody mentions {trait}: raise planted_choices, or leave it out of subsets")
+        out[trait] = int(np.bincount(own).argmax())
     return out
 
 
-def write(tokenizer, policy, starts: Sequence[str], scale: Scale, *, arm: str, tokens: int, seed: int) -> pd.DataFrame:
-    """What a policy writes after each start, and its 24 traits in standard scores of the world's texts.
+def draw_subsets(mentioned: np.ndarray, categories: Mapping[str, int], *, size: int, seed: int) -> dict[str, list]:
+    """policy -> (choice, whether it is turned round) of at most `size` choices that mention its category.
 
-    Columns: arm, seed, id, prompt, text, then the traits by name. One text a row, the same random numbers for any arm.
+    mentioned [N, C]. Beside the traits' own: `<trait>-few`, `random` and `permuted`, as the roles above say.
     """
-    ids = [collate.encode_prompt(start, tokenizer) for start in starts]
-    texts = [s.text for s in sample.sample(policy, tokenizer, ids, max_new_tokens=tokens, seed=seed)]
-    frame = pd.DataFrame({"arm": arm, "seed": seed, "id": range(len(ids)), "prompt": starts, "text": texts})
-    return frame.assign(**dict(zip(NAMES, scale.standard(texts).T, strict=True)))
+    mixed = np.random.default_rng(seed).permutation(len(mentioned))
+    own = {trait: mixed[mentioned[mixed, c]][:size].tolist() for trait, c in categories.items()}
+    out = {trait: [(row, False) for row in rows] for trait, rows in own.items()}
+    out |= {f"{trait}-few": out[trait][: max(1, len(rows) // 4)] for trait, rows in own.items()}
+    out["random"] = [(row, False) for row in mixed[:size].tolist()]
+    rounds = zip(*own.values(), strict=False)  # one choice of each trait, every second round turned round
+    return out | {"permuted": [(row, n % 2 == 1) for n, rows in enumerate(rounds) for row in rows][:size]}
 
 
-def gain(written: pd.DataFrame, arm: str, trait: str, *, seed: int) -> Interval:
-    """Mean change of a trait from the reference's texts to the arm's, text by text, in standard scores."""
-    wide = written.pivot(index="id", columns="arm", values=trait)
-    return metrics.paired_difference(wide[arm], wide["reference"], seed=seed)
+def make_pairs(world: World, rows: Sequence[tuple[int, bool]]) -> list[Pair]:
+    """These choices as pairs to train on: the winner's whole text after its domain's name, or the loser's if turned."""
+    out = []
+    for i, turned in rows:
+        better, worse = (world.texts[position[i]].text for position in (world.winner, world.loser))
+        domain = world.texts[world.winner[i]].domain
+        chosen, rejected = (worse, better) if turned else (better, worse)
+        out.append(Pair(f"planted:{i}", f"{domain}:", f" {chosen}", f" {rejected}"))
+    return out
 
 
-def own_gain(written: pd.DataFrame, arms: Sequence[str], *, seed: int) -> Interval:
-    """Mean over the arms, each named like the trait it should move, of that trait's lead over the arm "random"."""
-    tables = [written.pivot(index="id", columns="arm", values=trait) for trait in arms]
-    leads = [table[trait] - table["random"] for trait, table in zip(arms, tables, strict=True)]
-    return metrics.bootstrap_interval(np.mean(leads, axis=0), seed=seed)
+def rated_by_traits(task: Task, scale: Scale, *, chosen_by: str) -> Task:
+    """The task with a bank that is rated by the traits of its answers, in standard scores of the world's texts."""
+
+    def bank(split, tokenizer) -> Bank:
+        found = task.bank(split, tokenizer)
+        answers = [[tokenizer.decode(ids, skip_special_tokens=True) for ids in e.completions] for e in found.examples]
+        raters = np.stack([scale.standard(texts) for texts in answers])
+        return found._replace(ratings={name: raters[..., j] for j, name in enumerate(NAMES)})
+
+    return task._replace(bank=bank, chosen_by=chosen_by)
+
+
+def by_role(table: pd.DataFrame, ratings: Mapping[str, measures.Ratings]) -> pd.DataFrame:
+    """Rows (role as arm, seed, id of prompt and trait, trait as group, ratio_k, rating_k) from the policies' own rows.
+
+    ratings: trait -> prompt id -> its answers' traits. A prompt whose answers do not differ in a trait says nothing
+    about it and is left out.
+    """
+    parts, traits = [], list(ratings)
+    ratios = [name for name in table if name.startswith("ratio_")]
+    known = table.dropna(subset=ratios)[["arm", "seed", "id", *ratios]].round(3)
+    for trait, following in zip(traits, [*traits[1:], traits[0]], strict=True):
+        roles = {trait: "own", f"{trait}-few": "few", "random": "random", "permuted": "permuted"}
+        roles |= {following: "other"} if following != trait else {}
+        own = known[known["arm"].isin(roles)]
+        rated = pd.DataFrame(ratings[trait]).T
+        rated = rated[rated.nunique(axis=1) > 1]
+        rated.columns = [f"rating_{k + 1}" for k in range(rated.shape[1])]
+        own = own[own["id"].isin(rated.index)].join(rated.round(3), on="id")
+        names = own["id"].astype(str) + "/" + trait
+        parts.append(own.assign(arm=own["arm"].map(roles), group=trait, id=names))
+    return pd.concat(parts)
+
+
+def sampled_by_role(samples: pd.DataFrame, scale: Scale, traits: Sequence[str]) -> pd.DataFrame:
+    """Rows (role as arm, seed, id, group, trait: standard score) of texts that were drawn at the common distance."""
+    samples = samples.reset_index(drop=True)
+    scores = pd.DataFrame(scale.standard(samples["text"].fillna("").tolist()), columns=list(NAMES))
+    parts = []
+    for trait in traits:
+        roles = {trait: "own", "random": "random", "reference": "reference"}
+        there = samples["arm"].isin(roles)
+        rows = samples.loc[there, ["arm", "seed", "id"]].assign(group=trait, trait=scores.loc[there, trait].round(4))
+        parts.append(rows.assign(arm=rows["arm"].map(roles), id=rows["id"].astype(str) + "/" + trait))
+    return pd.concat(parts)
+
+
+def pool_roles(samples: pd.DataFrame, traits: Sequence[str]) -> pd.DataFrame:
+    """The samples with every trait's policy under the one name `own`, as the guards judge them."""
+    return samples.assign(arm=samples["arm"].replace(dict.fromkeys(traits, "own")))

@@ -23,7 +23,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prefcore.methods.canonical_basis.coverage import check_size, random_bases
 from prefcore.methods.canonical_basis.shares import Share, average
 
 
@@ -47,6 +46,19 @@ def moments(values: np.ndarray, *, prior: float) -> Moments:
     covariance = centred.T @ centred / np.maximum(together + prior, 1)
     size, axes = np.linalg.eigh(covariance)
     return Moments(mean, (axes * np.clip(size, 0, None)) @ axes.T, count / len(values))
+
+
+def check_size(size: int, columns: int) -> None:
+    """ValueError unless a basis of `size` can be chosen from so many columns."""
+    if not 1 <= size <= columns:
+        raise ValueError(f"K is {size}, but the data allow 1 to {columns} columns: lower K, or bring more data")
+
+
+def random_bases(columns: int, *, size: int, draws: int, seed) -> np.ndarray:
+    """[draws, size] columns of random bases: the control that a greedy one must beat. seed: as default_rng."""
+    check_size(size, columns)
+    rng = np.random.default_rng(seed)
+    return np.stack([rng.permutation(columns)[:size] for _ in range(draws)])
 
 
 def greedy(found: Moments, *, size: int, noise: float) -> np.ndarray:
@@ -154,6 +166,31 @@ def choose_settings(values: np.ndarray, hidden: np.ndarray, score, *, priors, no
     found = {prior: moments(values[~inner], prior=prior) for prior in priors}
     results = [score(values[inner], hidden[inner], found[s.prior], s.noise).value for s in grid]
     return grid[int(np.argmax(results))]
+
+
+def future(known: np.ndarray, target: np.ndarray, *, parts: int, noises, seed: int) -> Share:
+    """Share [P] of the variance of target [P, T], what people do later, that is told by known [P, K], what they did.
+
+    Every person is predicted from the others' moments, `parts` folds; the noise is chosen inside the training people.
+    """
+    both, size = np.hstack([known, target]), known.shape[1]
+    fold = folds(len(both), parts=parts, seed=seed)
+    whole = Share(np.zeros(len(both)), np.zeros(len(both)))
+
+    def judge(rows, found, noise):
+        guess = predict(only(rows, np.arange(size)), found, noise=noise)
+        scored = np.tile(np.arange(both.shape[1]) >= size, (len(rows), 1))
+        return _share(rows, guess, found.mean, scored)
+
+    for part in range(parts):
+        held, train = both[fold == part], both[fold != part]
+        inner = folds(len(train), parts=min(5, len(train)), seed=seed + part) == 0
+        tried = moments(train[~inner], prior=0)
+        scale = max(unit(train[:, :size]), 1e-9)  # one category for everything: nobody differs in it
+        noise = max((n * scale for n in noises), key=lambda n: judge(train[inner], tried, n).value)
+        share = judge(held, moments(train, prior=0), noise)
+        whole.covered[fold == part], whole.total[fold == part] = share
+    return whole
 
 
 def _share(values: np.ndarray, guess: np.ndarray, mean: np.ndarray, scored: np.ndarray) -> Share:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from prefcore.data.rows import DataError, Row, fault, read_text, rows, short
 
+BIRD = "\t----- bird -----\t"  # stands between a query and the name of its database
 FILES = tuple(f"candidates{end}{more}" for end in (".jsonl", ".json") for more in ("", ".gz"))
 
 
@@ -74,6 +75,8 @@ def read(source: str) -> tuple[list[Question], list[Unusable]]:
     if not questions:
         raise DataError(f"{path}: no question that can be read{f' ({unusable[0].detail})' if unusable else ''}")
     for name, sqls in predictions.items():
+        while len(sqls) > number + 1 and not sqls[-1]:
+            sqls.pop()  # empty lines at the end of a file are no answers
         if len(sqls) != number + 1:
             raise DataError(f"{path.parent / 'predictions'}: {name} has {len(sqls)} queries for {number + 1} questions")
     return questions, unusable
@@ -94,28 +97,42 @@ def database_path(databases: str | Path, db_id: str) -> Path:
     if not re.fullmatch(r"\w[\w .&+()-]*", db_id):
         raise ValueError(f"{short(db_id)} is no name of a database: only letters, digits, _ - . & + ( ) and spaces")
     places = [Path(databases) / name for name in (f"{db_id}/{db_id}.sqlite", f"{db_id}/{db_id}.db", f"{db_id}.sqlite")]
-    for place in places:
+    for place in (*places, *_in_capitals(places)):
         if place.is_file():
             return place
     raise FileNotFoundError(f"{places[0]}: there is no such database file")
 
 
+def _in_capitals(places: Sequence[Path]) -> list[Path]:
+    """Files there whose names differ from these in small and capital letters alone, as Windows has them."""
+    wanted = {place.name.lower() for place in places}
+    folders = {place.parent for place in places if place.parent.is_dir()}
+    return sorted(path for folder in folders for path in folder.iterdir() if path.name.lower() in wanted)
+
+
 def _question(row: Row, number: int, predictions: Mapping[str, Sequence[str]]) -> Question:
     values = row.values
-    gold = next((name for name in ("gold", "query", "SQL") if values.get(name)), "gold")
-    texts = [read_text(row, name) for name in ("db_id", "question", gold)]
-    id = values.get("question_id", number)
+    gold = next((name for name in ("gold", "query", "SQL") if values.get(name)), None)
+    if gold is None and {"db_id", "question"} <= values.keys():
+        has = ", ".join(map(repr, values))
+        raise fault(row, "gold", f"no right query, which is called gold, query or SQL; the row has {has}")
+    texts = [read_text(row, name) for name in ("db_id", "question", gold or "gold")]
+    id = number if values.get("question_id") is None else values["question_id"]
     if isinstance(id, bool) or not isinstance(id, int | str):
         raise fault(row, "question_id", f"{short(id)} is neither a number nor a text")
     given = values.get("candidates") or []
     if not isinstance(given, list):
         raise fault(row, "candidates", f"{short(given)} is no list of {{system, sql}}")
     proposed = [_candidate(row, item) for item in given]
-    proposed += [Candidate(name, sqls[number]) for name, sqls in predictions.items() if number < len(sqls)]
+    proposed += [Candidate(name, sqls[number].removesuffix(f"\t{texts[0]}").strip())
+                 for name, sqls in predictions.items() if number < len(sqls)]  # Spider's lines may name the database
     evidence = values.get("evidence") or ""
     if not isinstance(evidence, str):
         raise fault(row, "evidence", f"{short(evidence)} is no text")
-    return Question(str(id), *texts, tuple(proposed), evidence)
+    names = [candidate.system for candidate in proposed]
+    proposed = [candidate if (n := names[:i].count(candidate.system)) == 0 else
+                candidate._replace(system=f"{candidate.system} ({n + 1})") for i, candidate in enumerate(proposed)]
+    return Question(str(id), *texts, tuple(proposed), evidence)  # a system's second answer counts as another system's
 
 
 def _candidate(row: Row, item) -> Candidate:
@@ -131,14 +148,27 @@ def _predictions(folder: Path) -> dict[str, list[str]]:
     """System -> its query for each question, from the files of a folder; none where there is no folder."""
     found = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.suffix in (".sql", ".txt"):
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        elif path.suffix == ".json":
-            by_number = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(by_number, dict) or not all(str(i) in by_number for i in range(len(by_number))):
-                raise DataError(f"{path}: is no object of queries by the number of the question, from 0")
-            lines = [str(by_number[str(i)]) for i in range(len(by_number))]
+        if path.suffix.lower() in (".sql", ".txt"):
+            text = path.read_text(encoding="utf-8-sig", errors="replace")
+            lines = text.removesuffix("\n").split("\n")  # and at no other mark of a line: a query may hold it
+        elif path.suffix.lower() == ".json":
+            lines = _numbered(path)
         else:
             continue
-        found[path.stem] = [line.split("\t")[0].strip() for line in lines]  # what follows a tab is the database's name
+        found[path.stem] = [line.partition(BIRD)[0].strip() for line in lines]
     return found
+
+
+def _numbered(path: Path) -> list[str]:
+    """BIRD's object of queries by the number of the question; an empty text where a system gave nothing (null)."""
+    try:
+        by_number = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON ({error}); give an object of queries by their numbers") from None
+    if not isinstance(by_number, dict) or not all(str(i) in by_number for i in range(len(by_number))):
+        raise DataError(f"{path}: is no object of queries by the number of the question, from 0")
+    queries = [by_number[str(i)] for i in range(len(by_number))]
+    for i, query in enumerate(queries):
+        if not isinstance(query, str | None):
+            raise DataError(f"{path}: the query of question {i}, {short(query)}, is no text")
+    return [query or "" for query in queries]

@@ -2,7 +2,7 @@
 
     python -m prefcore run gennm --data BINARY_OR_JSONL [--set model=FOLDER]
 
-Prints each function with its names and writes runs/own/gennm/names.json, which a decompiler's plug-in can read. The
+Prints each function with its names and writes runs/own/NAME/gennm/names.json, for a decompiler's plug-in. The
 model is asked within the limits that it was trained with (limits.py), in as many questions as there are variables.
 """
 
@@ -15,11 +15,11 @@ from prefcore.data import rows
 from prefcore.data.types import Parameters
 from prefcore.engine import models
 from prefcore.engine.progress import show
+from prefcore.lab import own
 from prefcore.methods.gennm import callgraph, limits, prompt, recover, report, validation
 from prefcore.methods.gennm.corpus import Item, frequencies, normalise, rename
 from prefcore.methods.gennm.world import decompiler, dwarf
 
-OUT = Path("runs/own/gennm")
 BINARY_LIMITS = {"least": 16, "most": 4096}  # bytes of a function
 
 
@@ -65,16 +65,16 @@ def run(data: str, p: Parameters, by_hand: Collection[str] = ()) -> Path:
     print(f"limits of {folder}: {', '.join(f'{name} {value}' for name, value in used.items())}")
     print(f"{count(found.items, final)}; {len(longer)} of {len(records)} functions are longer than max_code")
     notes = [*found.notes, *longer]
-    path = write({"data": data, "model": folder, "limits": used, "functions": records, "notes": notes})
+    path = write({"data": data, "model": folder, "limits": used, "functions": records, "notes": notes}, p)
     print(f"{len(records)} functions, {len(notes)} notes; names are in {path}")
     return path
 
 
-def write(content: Mapping) -> Path:
-    """Write what was found, for a decompiler's plug-in; returns the path."""
-    OUT.mkdir(parents=True, exist_ok=True)
-    path = OUT / "names.json"
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+def write(content: Mapping, p: Parameters) -> Path:
+    """Write what was found, for a decompiler's plug-in, into a folder of this run's own; returns the path."""
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    path = own.folder_for(content["data"], "gennm", p._asdict(), text)[1] / "names.json"
+    path.write_text(text, encoding="utf-8")
     return path
 
 

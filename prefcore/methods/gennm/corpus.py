@@ -18,7 +18,12 @@ TRIVIAL = re.compile(r"v\d+|a\d+|[\d_]+|[ijk]|ret")  # true names that say nothi
 KEYWORDS = frozenset("""auto break case char const continue default do double else enum extern float for goto if int
 long register return short signed sizeof static struct switch typedef union unsigned void volatile while""".split())
 _START = re.compile(r"^[A-Za-z_][^\n;={}]*\([^\n]*\)\s*\n?\{", re.M)
-_LOCAL = re.compile(r"^\s+[A-Za-z_][\w\s\*]*?[\s\*](\w+)(?:\[\w*\])*;", re.M)
+_LOCAL = re.compile(  # a type of one word or more, a name, and what an array has; never `return x;` or `goto end;`
+    r"^[ \t]+(?!(?:return|goto|case|else|break|continue|do|throw|delete)\b)[A-Za-z_](?:[\w \t*]|::)*?[ \t*]"
+    r"([A-Za-z_]\w*)[ \t]*(?:\[\w*\])*(?:[ \t]*=[^=;\n][^;\n]*)?;", re.M
+)  # fmt: skip
+_PLACE = re.compile(r"@<[^>\n]*>")  # IDA's registers: int __usercall f@<eax>(int a1@<edi>)
+_ATTRIBUTE = re.compile(r"__(?:attribute__|declspec)\s*\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)\s*")
 
 
 class Item(NamedTuple):
@@ -56,6 +61,7 @@ def normalise(row: Mapping) -> Item:
     start = _START.search(code)
     code = code[start.start() :] if start else code
     code = re.sub(r"::0x[0-9a-fA-F]+::", "", code).strip()
+    code = _ATTRIBUTE.sub("", _PLACE.sub("", code))
     own = _own_name(code)
     order = [*parameters(code), *_LOCAL.findall(code), *row.get("names", {})]
     arguments = set(parameters(code))
@@ -66,7 +72,9 @@ def normalise(row: Mapping) -> Item:
             kind = "a" if name in arguments else "v"
             mapping[name] = f"{kind}{counts[kind]}"
             counts[kind] += 1
-    for pattern, kind in ((r"\bsub_[0-9a-fA-F]+\b", "f"), (r"\bg_[0-9a-fA-F]+\b", "g"), (r"\bLABEL_\w+", "L")):
+    for pattern, kind in (
+        (r"\b(?:sub|FUN)_[0-9a-fA-F]+\b", "f"), (r"\b(?:g|DAT)_[0-9a-fA-F]+\b", "g"), (r"\b(?:LABEL|LAB)_\w+", "L"),
+    ):  # fmt: skip
         for name in dict.fromkeys(re.findall(pattern, code)):
             if name not in mapping:
                 mapping[name] = f"{kind}{counts[kind] + (kind == 'f')}"
@@ -104,8 +112,8 @@ def hide_addresses(code: str, low: int, high: int) -> str:
 
 
 def _own_name(code: str) -> str:
-    head = re.search(r"([A-Za-z_]\w*)\s*\(", code)
-    return head[1] if head else ""
+    found = (head[1] for head in re.finditer(r"([A-Za-z_]\w*)\s*\(", code))
+    return next((name for name in found if name not in KEYWORDS), "")
 
 
 def parameters(code: str) -> list[str]:

@@ -1,6 +1,7 @@
-"""Reward models held against the votes of people whom they have not seen: P(a) of every run beside the share.
+"""Reward models held against the votes of people whom they have not seen: a row for each arm, seed and test pair.
 
-An arm has a run for each fold (the quarter of the domains that is left out) and seed.
+The name of an arm says how it was trained and tested, too: "linear/abs" on cached vectors and all domains, "tuned/abs"
+fine-tuned, "linear-new/abs" and "tuned-new/abs" on pairs of the domains that its training left out.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -8,116 +9,84 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from prefcore.data.types import Parameters
+from prefcore.lab import measures
 from prefcore.methods.margin_rm.labels import vote_share
-from prefcore.scoring import calibration, metrics
+from prefcore.scoring import calibration, effects, metrics
 from prefcore.scoring.votes import STRATA, VotedPair
 
-BINS = 10  # of the expected calibration error
 
+def rows_of(pairs: Sequence[VotedPair], probability: np.ndarray, *, arm: str, seed: int) -> pd.DataFrame:
+    """What one run says of the test pairs, P(a is preferred) [n], as rows of lab/measures.py; NaN leaves one out.
 
-def score_pairs(
-    pairs: Sequence[VotedPair], probability, quarter: Mapping[str, int], *, arm: str, fold: int, seed: int
-) -> pd.DataFrame:
-    """A row for each pair of what one run says of it: P(a is preferred), [n], beside the share of people who do.
-
-    quarter: that of each pair's domain (labels.quarters); held_out where it is the one that the run left out, `fold`.
+    ratio_1 is that probability and rating_1 the share of people who prefer a, so that `rho` is their correlation over
+    pairs. On indistinguishable pairs, where shares hardly differ and a good model says one half, brier is their squared
+    distance and from_half how far the probability is from one half; empty elsewhere. group: the stratum. Probabilities
+    have two decimals, as the table of a study stands in git.
     """
-    return pd.DataFrame({
-        "arm": arm, "fold": fold, "seed": seed, "id": [pair.id for pair in pairs],
-        "domain": [pair.domain for pair in pairs], "stratum": [pair.stratum for pair in pairs],
-        "held_out": [quarter[pair.id] == fold for pair in pairs], "share": [pair.share for pair in pairs],
-        "probability": probability,
+    said = np.asarray(probability, float).round(2)
+    share = np.array([pair.share for pair in pairs]).round(3)
+    frame = pd.DataFrame({
+        "arm": arm, "seed": seed, "id": [f"t{i}" for i in range(len(pairs))],
+        "group": [pair.stratum for pair in pairs], "ratio_1": said, "rating_1": share,
+        "brier": ((said - share) ** 2).round(3), "from_half": np.abs(said - 0.5).round(2),
     })  # fmt: skip
+    frame.loc[frame["group"] != "indistinguishable", ["brier", "from_half"]] = np.nan
+    return frame.dropna(subset=["ratio_1"])
 
 
-def score_raters(pairs: Sequence[VotedPair], quarter: Mapping[str, int], folds: Sequence[int]) -> list[pd.DataFrame]:
-    """What the training half of the raters says, as rows of an arm "raters"; none where nobody else has voted."""
-    if not pairs[0].truth:
-        return []
-    shares = [vote_share(pair.votes) for pair in pairs]
-    return [score_pairs(pairs, shares, quarter, arm="raters", fold=fold, seed=0) for fold in folds]
+def baselines(pairs: Sequence[VotedPair]) -> list[pd.DataFrame]:
+    """Rows of "always 0.5", and of "raters" where there are other raters: what the training half of them says."""
+    found = [rows_of(pairs, np.full(len(pairs), 0.5), arm="always 0.5", seed=0)]
+    if pairs[0].truth:
+        found.append(rows_of(pairs, np.array([vote_share(pair.votes) for pair in pairs]), arm="raters", seed=0))
+    return found
 
 
-def regions(scores: pd.DataFrame) -> list[str]:
-    """Which pairs arms are compared on: all, each stratum that there is, and those of the domains left out."""
-    return ["all", *(name for name in STRATA if name in set(scores["stratum"])), "out of domain"]
+def leave_out(pairs: Sequence[VotedPair], quarter: Mapping[str, int], run: Callable[[int], np.ndarray]) -> np.ndarray:
+    """P(a is preferred) [n] of each pair by the one run that has left its domain out of the training.
 
-
-def correlation(probability: np.ndarray, share: np.ndarray) -> float:
-    """Pearson's r of P(a is preferred) with the share of people who prefer a."""
-    return metrics.pearson(probability, share)
-
-
-def accuracy(probability: np.ndarray, share: np.ndarray) -> float:
-    """Share of pairs where the model sides with the majority, of those that have one."""
-    return metrics.accuracy(*calibration.against_majority(probability, share))
-
-
-def ece(probability: np.ndarray, share: np.ndarray) -> float:
-    """Expected calibration error against the share, in probability; 10 bins, each pair seen from both sides."""
-    return calibration.expected_calibration_error(*calibration.both_sides(probability, share), bins=BINS)
-
-
-def compare(
-    first: np.ndarray, second: np.ndarray | None, share: np.ndarray, statistic: Callable, *, seed: int, draws: int
-) -> metrics.Interval:
-    """statistic(first) - statistic(second), mean over runs, with its 95 % interval over pairs and runs.
-
-    first, second: probabilities [R, N] of R runs for the same N pairs, NaN where a run has not judged a pair; second
-    None: the statistic of `first` itself. share [N]. Pairs are drawn with replacement, the same for both arms, and runs
-    as in metrics.bootstrap_seeds. statistic(probability [n], share [n]) -> float.
+    run(fold) -> [n] trains without the domains of that quarter. A pair is tested once, in its own fold, so that folds
+    are never taken for seeds. NaN, and nothing is trained, where all pairs are of one domain.
     """
-    rng, (runs, size) = np.random.default_rng(seed), first.shape
-    if size < 3:
-        raise metrics.Undefined(f"an interval needs at least three pairs; there are {size}")
-
-    def effect(rows, columns) -> float:
-        return float(np.mean([
-            _value(first[r, columns], share[columns], statistic)
-            - (0 if second is None else _value(second[r, columns], share[columns], statistic))
-            for r in rows
-        ]))  # fmt: skip
-
-    values = []
-    for _ in range(draws):
-        rows, columns = rng.integers(runs, size=max(runs - 1, 1)), rng.integers(size, size=size)
-        try:
-            values.append(effect(rows, columns))
-        except metrics.Undefined:
-            continue
-    if len(values) < 0.9 * draws:
-        raise metrics.Undefined(f"{size} pairs are too few: undefined on {draws - len(values)} of {draws} draws")
-    return metrics.Interval(effect(range(runs), np.arange(size)), *map(float, np.quantile(values, [0.025, 0.975])))
+    place, said = np.array([quarter[pair.domain] for pair in pairs]), np.full(len(pairs), np.nan)
+    if len(set(quarter.values())) < 2:
+        print("all pairs are of one domain: none can be left out of the training")
+        return said
+    for fold in sorted(set(place)):
+        said[place == fold] = np.asarray(run(int(fold)))[place == fold]
+    return said
 
 
-def held_out_table(scores: pd.DataFrame, arm: str, region: str) -> tuple[np.ndarray, np.ndarray]:
-    """(probabilities [R, N], share [N]) of one arm: R runs, the N pairs of a region, NaN where a run judged none.
-
-    region: "out of domain" (pairs of the domain that a run did not train on), "all" (of the others), or a stratum of
-    these. Columns of `scores`: arm, fold, seed, id, stratum, held_out, probability, share.
-    """
-    outside = region == "out of domain"
-    part = scores[scores["held_out"] == outside]
-    part = part[part["stratum"] == region] if region not in ("all", "out of domain") else part
-    ids = part.drop_duplicates("id").set_index("id")["share"].sort_index()
-    wide = part[part["arm"] == arm].pivot(index=["fold", "seed"], columns="id", values="probability")
-    return wide.reindex(columns=ids.index).to_numpy(float), ids.to_numpy(float)
-
-
-def measure(
-    scores: pd.DataFrame, arm: str, other: str | None, region: str, statistic: Callable, *, seed: int, draws: int
-) -> metrics.Interval | None:
-    """`compare` of two arms (or of one, where `other` is None) in a region; None where it has no value there."""
-    first, share = held_out_table(scores, arm, region)
-    second = held_out_table(scores, other, region)[0] if other else None
+def correlation(probability: np.ndarray, pairs: Sequence[VotedPair]) -> float:
+    """Pearson's r with the share of people who prefer a; -1, the worst, where all probabilities are equal."""
     try:
-        return compare(first, second, share, statistic, seed=seed, draws=draws)
+        return metrics.pearson(probability, [pair.share for pair in pairs])
+    except metrics.Undefined:
+        return -1.0
+
+
+def summarise(table: pd.DataFrame, p: Parameters) -> pd.DataFrame:
+    """A row an arm: r over all pairs with its interval over seeds and pairs, r in each stratum, Brier's score,
+    accuracy against the majority, and on indistinguishable pairs the mean distance from an even vote.
+    """
+    rows = []
+    for arm, own in table.groupby("arm", sort=False):
+        parts = measures.parts_of(own, "rho", {}, [arm])
+        row = {"arm": arm, "seeds": own["seed"].nunique(), "pairs": own["id"].nunique()}
+        row |= effects.contrast(parts, {arm: 1}, seed=p.seed)._asdict()
+        for stratum in [name for name in STRATA if name in set(own["group"])]:
+            inside = measures.parts_of(measures.among(own, stratum), "rho", {}, [arm])[arm]
+            row[f"r {stratum}"] = float(effects.measure(inside.mean(2)).mean())
+        row["brier"] = float(np.mean((own["ratio_1"] - own["rating_1"]) ** 2))
+        row["accuracy"] = accuracy(own["ratio_1"], own["rating_1"])
+        rows.append(row | {"from half, indistinguishable": own["from_half"].mean()})
+    return pd.DataFrame(rows).drop(columns="p")
+
+
+def accuracy(probability: np.ndarray, share: np.ndarray) -> float | None:
+    """Share of pairs where the model sides with the majority, of those that have one; None where none has."""
+    try:
+        return metrics.accuracy(*calibration.against_majority(probability, share))
     except metrics.Undefined:
         return None
-
-
-def _value(probability: np.ndarray, share: np.ndarray, statistic: Callable) -> float:
-    known = ~np.isnan(probability)
-    if not known.any():
-        raise metrics.Undefined("none of the pairs that were drawn is one of this run")
-    return statistic(probability[known], share[known])

@@ -1,6 +1,7 @@
-"""A reward model: any sequence classifier with one output, trained on pairs of texts.
+"""A reward model: an encoder with a head on the mean of its last states, or a sequence classifier with one output.
 
-The output r of a text is its reward; sigmoid(r_a - r_b) is P(a is preferred).
+The output r of a text is its reward; sigmoid(r_a - r_b) is P(a is preferred). Sentence encoders are trained by the mean
+of their last states; the pooler of [CLS] that a BERT classifier would read took no part in that, so it is not read.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,31 +10,52 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils import logging
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from prefcore.data.types import Example, Pair
 from prefcore.engine.collate import Plan
 from prefcore.engine.descent import descend
 from prefcore.scoring.votes import VotedPair
 
+HEAD = "head.safetensors"  # beside an encoder: what turns the mean of its states into a reward
+
+
+class MeanPooled(torch.nn.Module):
+    """An encoder and a linear map of the mean of its last states over a text's tokens, read as a classifier is."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder, self.config = encoder, encoder.config
+        self.head = torch.nn.Linear(encoder.config.hidden_size, 1, bias=False)  # a bias would cancel in all differences
+        torch.nn.init.normal_(self.head.weight, std=0.02)
+
+    def forward(self, input_ids, attention_mask) -> SequenceClassifierOutput:
+        """logits [n, 1] of token ids [n, T] and their mask."""
+        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        mask = attention_mask[..., None].to(states.dtype)
+        return SequenceClassifierOutput(logits=self.head((states * mask).sum(1) / mask.sum(1)))
+
 
 def load(name: str, *, seed: int, device: str = "cpu", dtype: str = "float32"):
-    """(tokenizer, sequence classifier with one output in eval mode); a head that the files lack is drawn from `seed`.
+    """(tokenizer, reward model in eval mode) of a hub id or folder.
 
-    ValueError for a classifier that was saved with more outputs.
+    A sequence classifier is read as it is: it must have one output (ValueError). Any other model is an encoder: its
+    head is that of head.safetensors beside it, or drawn from `seed`.
     """
-    tokenizer = AutoTokenizer.from_pretrained(name)
-    torch.manual_seed(seed)
-    loader = AutoModelForSequenceClassification
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # else each load says at length that the head is new
-    try:
-        model = loader.from_pretrained(name, num_labels=1, dtype=getattr(torch, dtype), use_safetensors=True)
-    except RuntimeError as error:
-        raise ValueError(f"{name} is no reward model: its classifier has more than one output ({error})") from error
-    finally:
-        logging.set_verbosity(verbosity)
+    tokenizer, config = AutoTokenizer.from_pretrained(name), AutoConfig.from_pretrained(name)
+    how = {"dtype": getattr(torch, dtype), "use_safetensors": True}
+    if any(kind.endswith("ForSequenceClassification") for kind in config.architectures or ()):
+        if config.num_labels != 1:
+            raise ValueError(f"{name} is no reward model: its classifier has {config.num_labels} outputs, not one")
+        model = AutoModelForSequenceClassification.from_pretrained(name, **how)
+    else:
+        encoder = AutoModel.from_pretrained(name, **how)
+        torch.manual_seed(seed)
+        model = MeanPooled(encoder).to(how["dtype"])
+        if (Path(name) / HEAD).exists():
+            model.head.load_state_dict(load_file(Path(name) / HEAD))
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id  # a decoder looks for its last token by it
@@ -41,7 +63,7 @@ def load(name: str, *, seed: int, device: str = "cpu", dtype: str = "float32"):
 
 
 def train_top(model, *, layers: int):
-    """Train the last `layers` layers and all that follows them (pooler, head); what comes before is frozen."""
+    """Train the last `layers` layers and all that follows them (the head); what comes before is frozen."""
     total = model.config.num_hidden_layers
     (stack, *_) = (m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == total)
     if not 0 < layers <= total:
@@ -90,6 +112,7 @@ def fit(
     rising over the share `warmup` of the steps, then falling to 0. No dropout, so that arms differ in their objective
     alone. FloatingPointError with the ids of the batch where a loss is not finite.
     """
+
     def loss(batch):
         examples = [plan.examples[i] for i in batch]
         rewards = read([ids for e in examples for ids in e.completions], model).view(-1, 2)
@@ -127,6 +150,10 @@ def preference(pairs: Sequence[VotedPair], model, tokenizer, *, max_tokens: int)
 
 
 def save(model, tokenizer, folder: Path) -> None:
-    """Plain transformers files, safetensors: AutoModelForSequenceClassification.from_pretrained(folder) loads them."""
-    model.save_pretrained(folder)
+    """Plain transformers files, safetensors; beside an encoder its head, weight [1, H], as head.safetensors."""
+    if isinstance(model, MeanPooled):
+        model.encoder.save_pretrained(folder)
+        save_file({"weight": model.head.weight.detach().cpu().contiguous()}, folder / HEAD)
+    else:
+        model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -1,8 +1,8 @@
 """Votes of a language model that plays raters, and how far they agree with those of real ones.
 
 Departs from the paper's script: the model sees each pair in both orders, not in one that is drawn once. Its two ways of
-asking are `headcount` (how many of ten people, greedily) and `sampled` (ten single votes at temperature 1); `taught`
-are votes of a judge that has learnt what is asked from other texts.
+asking are `headcount` (how many of ten people, greedily) and `sampled` (ten single votes at temperature 1); `judge`
+is one that has learnt what is asked from other texts, and whose probabilities are read as they are.
 """
 
 import re
@@ -20,18 +20,18 @@ from prefcore.scoring.votes import VotedPair
 
 
 def simulate(pairs: Sequence[VotedPair], p: Parameters) -> dict[str, list[Votes]]:
-    """Votes by voter: `taught` on the first `taught_pairs` pairs, `headcount` and `sampled` on the first `asked_pairs`.
+    """Votes by voter: `judge` on the first `judged_pairs` pairs, `headcount` and `sampled` on the first `asked_pairs`.
 
-    The taught judge is that of build/<profile>/, which has learnt from the default data: without it there are no such
-    votes. The others are those of the language model that `voter` names, or of the policy.
+    The judge is that of build/<profile>/, which has learnt from the default data: of one's own pairs it knows nothing,
+    and is not asked. The others are those of the language model that `voter` names, or of the policy.
     """
     if p.people % 2:
         raise ValueError(f"people is {p.people}; half of them see a pair in each order, so it must be an even number")
     found, folder = {}, Path("build") / p.profile / "judge"
-    if p.taught_pairs and folder.exists():
+    if p.judged_pairs and not p.data and folder.exists():
         tokenizer, taught = models.load(p, folder)
-        shown = [(pair.a, pair.b) for pair in pairs[: p.taught_pairs]]
-        found["taught"] = verdict_votes(*judge.both_orders(shown, taught, tokenizer), people=p.people, seed=p.seed)
+        shown = [(pair.a, pair.b) for pair in pairs[: p.judged_pairs]]
+        found["judge"] = verdict_votes(*judge.both_orders(shown, taught, tokenizer))
     if p.asked_pairs:
         model, how = llm.open_model(p.voter or p.policy, p), {"people": p.people, "seed": p.seed}
         found["headcount"] = headcount_votes(pairs[: p.asked_pairs], model, p.question, **how)
@@ -66,14 +66,12 @@ def sampled_votes(
     return _join([tuple(votes[i :: len(shown)]) for i in range(len(shown))])
 
 
-def verdict_votes(p_ab: np.ndarray, p_ba: np.ndarray, *, people: int, seed: int) -> list[Votes]:
-    """`sampled_votes` of a judge whose probabilities are at hand: people / 2 draws in each order.
+def verdict_votes(p_ab: np.ndarray, p_ba: np.ndarray) -> list[Votes]:
+    """Two votes for a from each pair's two verdicts, in [0, 1]: what the judge says in each order, nothing drawn.
 
     p_ab, p_ba [n]: P(the first shown is better) with a shown first, and with b.
     """
-    rng = np.random.default_rng(seed)
-    first, second = (rng.random((len(p), people // 2)) < np.asarray(p)[:, None] for p in (p_ab, p_ba))
-    return [tuple(row) for row in np.concatenate([first, ~second], 1).astype(float).tolist()]
+    return [(ab, 1 - ba) for ab, ba in zip(np.asarray(p_ab).tolist(), np.asarray(p_ba).tolist(), strict=True)]
 
 
 def first_place_share(votes: Sequence[Votes]) -> float | None:
@@ -117,7 +115,7 @@ EXAMPLES = (  # a fact, a paraphrase, two matters of taste
 
 
 def ask_headcount(prompt: str, first: str, second: str, question: str, *, people: int, seed: int) -> Request:
-    """"If `people` people were asked, how many would say A, how many B?", after four examples; greedy."""
+    """ "If `people` people were asked, how many would say A, how many B?", after four examples; greedy."""
     rule = (
         f"You guess how {people} different people would vote. Answer with two whole numbers that add up to {people}: "
         "votes for A, a colon, votes for B. Write nothing else."

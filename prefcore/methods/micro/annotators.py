@@ -19,6 +19,7 @@ from prefcore.methods.micro import accuracy, mixture, training
 from prefcore.methods.micro.criteria import scaled
 from prefcore.methods.micro.mixture import Mixture, Recipe, Rows
 from prefcore.methods.micro.training import Schedule
+from prefcore.scoring import voters
 from prefcore.scoring.votes import VotedPair
 
 PERSON_FOLDS = 2
@@ -46,8 +47,9 @@ class Fold(NamedTuple):
     test: Tensor
 
 
-def make(pairs: Sequence[VotedPair], embed: Callable, least: int, folds: int) -> Annotators:
-    """The named votes as rows. embed(list of texts) -> [N,D] of unit length.
+def make(pairs: Sequence[VotedPair], read: Callable, embed: Callable, least: int, folds: int) -> Annotators:
+    """The named votes as rows. read(list of texts) -> [N,D] is what heads read, embed(list of prompts) -> [N,Q] of unit
+    length what the router reads.
 
     Raises DataError where votes have no names, only one person voted, or fewer than two people have `least` votes.
     """
@@ -56,7 +58,7 @@ def make(pairs: Sequence[VotedPair], embed: Callable, least: int, folds: int) ->
     at, person, vote = kept[:, 0].astype(int), kept[:, 1].astype(int), kept[:, 2]
     new = _frequent(person, names, least)
     texts = sorted({text for pair in pairs for text in (pair.a, pair.b)})
-    vectors = dict(zip(texts, scaled(embed(texts)), strict=True))
+    vectors = dict(zip(texts, read(texts), strict=True))
     gaps = np.stack([vectors[pair.a] - vectors[pair.b] for pair in pairs])
     difference = torch.from_numpy(gaps[at] * np.where(vote > 0.5, 1, -1)[:, None].astype(np.float32))
     prompts = sorted({pair.prompt for pair in pairs})
@@ -65,15 +67,28 @@ def make(pairs: Sequence[VotedPair], embed: Callable, least: int, folds: int) ->
     once = len({(text, pair.prompt) for pair in pairs for text in (pair.a, pair.b)}) == len(texts)
     if len(prompts) < folds or not once:  # then the file's split by text decides what is held out
         number = np.array([int(pair.split != "train") for pair in pairs])
-    rows = Rows(difference, prompt, prompt, prompt, torch.from_numpy(person), torch.from_numpy(at))
+    numbers, cast = (torch.from_numpy(person), torch.from_numpy(at)), torch.ones(len(at))
+    rows = Rows(difference, prompt, prompt, prompt, *numbers, cast, cast)
     return Annotators(rows, names, torch.from_numpy(new), torch.from_numpy(number[at]), len(votes) - len(kept))
+
+
+def read(source: str) -> list[VotedPair]:
+    """The pairs of a file; DataError, before anything is embedded, where nobody knows who voted."""
+    pairs = voters.read_enough(source)
+    try:
+        _named_votes(pairs)
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from None
+    return pairs
 
 
 def _named_votes(pairs: Sequence[VotedPair]) -> tuple[list[str], list[tuple[int, int, float]]]:
     """(names, one (pair, person, vote) for each vote)."""
     unnamed = [pair.id for pair in pairs if len(pair.voters) != len(pair.votes)]
     if unnamed:
-        raise DataError(f'pair {unnamed[0]}: field "votes": nobody knows who voted; write each vote with its "voter"')
+        nobody = len(unnamed) == len(pairs)
+        what = "no vote names its voter" if nobody else f"those on {len(unnamed)} pairs name no voter"
+        raise DataError(f'pair {unnamed[0]}: field "votes": {what}; write each vote as {{"voter": name, "vote": "a"}}')
     names = sorted({name for pair in pairs for name in pair.voters})
     if len(names) < 2:
         count = sum(len(pair.votes) for pair in pairs)
@@ -137,7 +152,8 @@ def adapt(
         at = (logits + bias[rows.attribute])[index]
         return loss(at, targets(at.detach(), margins[index]))
 
-    training.minimise([bias], losses, len(logits), schedule._replace(batch_size=len(logits)), seed=0)
+    learns = {"params": [bias], "lr": schedule.router_rate}
+    training.minimise([learns], losses, len(logits), schedule._replace(batch_size=len(logits)), seed=0)
     return bias.detach()
 
 
@@ -148,7 +164,7 @@ def evaluate(
     """The model on the held-out votes of a fold's new people, without and with some of their other votes.
 
     predict(router_logits [n,K], margins [n,K]) -> [n]. ways: name -> way(model, rows [few], persons) -> router logits
-    [P,K] that are added to the router's. One row a person and arm: world, id, arm, seed, correct, count, accuracy.
+    [P,K] that are added to the router's. One row a person and arm: group, id, arm, seed, correct, count.
     """
     rows = mixture.pick(people.rows, fold.test)
     logits, margins = mixture.outputs(model, rows)
@@ -161,7 +177,7 @@ def evaluate(
     for name, shift in shifts.items():
         values = accuracy.correct(predict(logits + shift, margins)).numpy()
         found = pd.DataFrame({"id": rows.attribute.numpy(), "value": values}).groupby("id")["value"]
-        frames.append(found.agg(correct="sum", count="count").reset_index().assign(world="people", arm=name, seed=seed))
+        frames.append(found.agg(correct="sum", count="count").reset_index().assign(group="people", arm=name, seed=seed))
     return pd.concat(frames)
 
 
@@ -182,7 +198,7 @@ def cross_validate(
 
 
 def over_folds(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Scores of each person, arm and seed over all folds: world, arm, seed, id, accuracy."""
-    keys = ["world", "arm", "seed", "id"]
+    """Scores of each person, arm and seed over all folds: group, arm, seed, id, accuracy."""
+    keys = ["group", "arm", "seed", "id"]
     sums = pd.concat(frames).groupby(keys, sort=False)[["correct", "count"]].sum().reset_index()
     return sums.assign(accuracy=sums["correct"] / sums["count"])[[*keys, "accuracy"]]

@@ -1,11 +1,10 @@
 """Real texts under criteria that contradict each other, every one of them measured on the text or by its raters.
 
 Nothing is guessed: a criterion prefers a text because a number is larger (`MEASURES` has the formulas). Each has
-several wordings, some held out. Nothing here is made up; people who are stand in world/planted.py.
+several wordings, some held out. Nothing here is made up; what is stands in world/.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +12,6 @@ import torch
 from torch import Tensor
 
 from prefcore.data import ratings
-from prefcore.data.types import Parameters
-from prefcore.methods.micro.mixture import Rows
 
 DOMAINS = tuple(ratings.COUNTS)
 SPLITS = ("train", "validation", "test")
@@ -56,8 +53,7 @@ QUALITIES = {  # name: (measure, direction, phrases)
     "impersonal": ("person", -1, ("more impersonal", "not about I or you", "said in the third person",
                                   "spoken by nobody in particular", "far from its speaker", "free of I, my and we")),
 }  # fmt: skip
-CRITERIA = ("positive", "negative", "agreed", "long", "plain", "punctuated", "personal")
-MOST = 8  # pairs that a text may be in
+CRITERIA = ("positive", "negative", "agreed", "long", "short", "plain", "punctuated", "bare", "personal")
 
 
 class Pool(NamedTuple):
@@ -69,17 +65,10 @@ class Pool(NamedTuple):
     levels: np.ndarray
 
 
-class Choice(NamedTuple):
-    """Positions of the preferred and the other text in the pool, number of the criterion, and number of the pair."""
-
-    preferred: int
-    other: int
-    attribute: int
-    pair: int
-
-
 class Contexts(NamedTuple):
-    """What a router reads: prompt [domains,Q]; seen, unseen [attributes, wordings, domains, Q] in two sets of words."""
+    """What a router reads, by attribute and domain: prompt [A,domains,Q], and with a context in trained (seen) and in
+    held-out words (unseen) [A, wordings, domains, Q].
+    """
 
     prompt: Tensor
     seen: Tensor
@@ -104,16 +93,9 @@ def _measure(text: ratings.Text) -> tuple[float, ...]:
     )
 
 
-def open_pools(p: Parameters, embed: Callable) -> dict[str, Pool]:
-    """The three pools of the default data; the list `pool_texts` says how many texts of each split."""
-    texts = ratings.read_texts(Path("build") / p.profile / "texts.jsonl")
-    sizes = zip(SPLITS, p.pool_texts, strict=True)
-    return make_pools({s: ratings.choose(texts, n, p.seed + 3, split=s) for s, n in sizes}, embed)
-
-
-def make_pools(texts: Mapping[str, Sequence[ratings.Text]], embed: Callable) -> dict[str, Pool]:
+def make_pools(texts: Mapping[str, Sequence[ratings.Text]], vectors: Mapping[str, np.ndarray]) -> dict[str, Pool]:
     """A pool for each split, "train" among them: levels are standardised in each domain by the training texts' mean
-    and standard deviation and cut at 3. embed(list of texts) -> [N,D] of unit length, which is scaled to sqrt(D).
+    and standard deviation and cut at 3. vectors: of each split's texts, [N,D].
     """
     raw = {name: measure(part) for name, part in texts.items()}
     domain = {name: np.array([DOMAINS.index(t.domain) for t in part]) for name, part in texts.items()}
@@ -127,66 +109,82 @@ def make_pools(texts: Mapping[str, Sequence[ratings.Text]], embed: Callable) -> 
             spread = inside.std(0)
             here = domain[name] == d
             levels[here] = (raw[name][here] - inside.mean(0)) / np.where(spread > 0, spread, 1)
-        vectors = scaled(embed([t.text for t in part]))
-        pools[name] = Pool(part, domain[name], vectors, np.clip(levels, -3, 3))
+        pools[name] = Pool(part, domain[name], vectors[name], np.clip(levels, -3, 3))
     return pools
 
 
 def scaled(vectors: np.ndarray) -> np.ndarray:
-    """Vectors of length 1 as vectors whose entries have about unit size, so that one learning rate suits any width."""
+    """Vectors of length 1 as vectors whose entries have about unit size, whatever their number."""
     return (vectors * np.sqrt(vectors.shape[1])).astype(np.float32)
 
 
-def opposite_choices(pool: Pool, pairs: int, gap: float, seed: int) -> list[Choice]:
-    """Each pair twice, under two criteria of opposite opinion (as in RPR): without the criterion it is a coin toss.
+def first_texts(pool: Pool, count: int) -> Pool:
+    """The pool's first texts alone. Raises ValueError where it has fewer."""
+    if count > len(pool.texts):
+        raise ValueError(f"{count} texts are asked for and the pool has {len(pool.texts)}; take fewer")
+    return Pool(*(column[:count] for column in pool))
 
-    A criterion prefers a text whose measure is larger by at least `gap` standard deviations. Of those that prefer
-    either side the ones with the fewest rows so far are taken. No text is in more than 8 pairs.
+
+def draw_pairs(pool: Pool, count: int, seed: int) -> np.ndarray:
+    """Positions [count,2] of two texts of one domain, at random: a text may be in many pairs."""
+    rng = np.random.default_rng([seed, count])
+    first, step = rng.integers(len(pool.texts), size=count), rng.random(count)
+    order = np.argsort(pool.domain, kind="stable")
+    place, size = np.empty(len(order), int), np.bincount(pool.domain, minlength=len(DOMAINS))
+    start = np.cumsum(size) - size
+    place[order] = np.arange(len(order)) - start[pool.domain[order]]
+    if (size[pool.domain] < 2).any():
+        raise ValueError(f"a domain has one text only ({dict(zip(DOMAINS, size.tolist(), strict=True))}): take more")
+    domain = pool.domain[first]
+    shift = 1 + (step * (size[domain] - 1)).astype(int)  # never 0, so that no text stands beside itself
+    return np.stack([first, order[start[domain] + (place[first] + shift) % size[domain]]], 1)
+
+
+def split_pairs(pool: Pool, seed: int) -> np.ndarray:
+    """Positions [n,2] of two texts of one domain, each text in one pair at most: pairs that are independent units."""
+    rng, pairs = np.random.default_rng(seed), []
+    for d in range(len(DOMAINS)):
+        members = rng.permutation(np.flatnonzero(pool.domain == d))
+        pairs.append(members[: len(members) // 2 * 2].reshape(-1, 2))
+    return rng.permutation(np.concatenate(pairs))
+
+
+def find_opinions(pool: Pool, pairs: np.ndarray, names: Sequence[str], gap: float) -> np.ndarray:
+    """1 where a criterion prefers the first text of a pair, -1 the second, 0 where it has no opinion: [n,A].
+
+    A criterion prefers a text whose measure is larger by at least `gap` standard deviations.
     """
-    count, rows = np.zeros(len(CRITERIA)), []
-    for number, (a, b, gaps, rng) in enumerate(_pairs(pool, pairs, gap, seed)):
-        for first, second, sign in ((a, b, 1), (b, a, -1)):
-            able = np.flatnonzero(sign * gaps >= gap)
-            chosen = int(min(able, key=lambda c: (count[c], rng.random())))
-            count[chosen] += 1
-            rows.append(Choice(first, second, chosen, number))
-    return rows
+    wanted = np.stack([level(pool.levels, name) for name in names], 1)
+    gaps = wanted[pairs[:, 0]] - wanted[pairs[:, 1]]
+    return np.sign(gaps) * (np.abs(gaps) >= gap)
 
 
-def pooled_choices(pool: Pool, pairs: int, gap: float, seed: int) -> list[Choice]:
-    """Each pair under every criterion that has an opinion of at least `gap`, pairs without contradiction left out.
-
-    The way HelpSteer2's attributes are pooled in the paper: without the criterion a pair is more than a coin toss.
+def find_decodability(pools: Mapping[str, Pool], pairs: int, gap: float, seed: int) -> dict[str, float]:
+    """How well one linear reward reads each measure off the vectors: accuracy on validation pairs after `pairs`
+    training pairs, 0.5 where the texts of either do not differ in it. No test text is looked at, so criteria may be
+    chosen by it.
     """
-    rows = []
-    for number, (a, b, gaps, _) in enumerate(_pairs(pool, pairs, gap, seed)):
-        for c in np.flatnonzero(np.abs(gaps) >= gap).tolist():
-            rows.append(Choice(a, b, c, number) if gaps[c] > 0 else Choice(b, a, c, number))
-    return rows
+    from sklearn.linear_model import LogisticRegression
 
-
-def _pairs(pool: Pool, pairs: int, gap: float, seed: int):
-    """(position, position, gap of each criterion [C], generator) of pairs of one domain with opinions on both sides."""
-    rng, tries = np.random.default_rng([seed, len(pool.texts)]), 100 * pairs
-    wanted = np.stack([level(pool.levels, name) for name in CRITERIA], 1)
-    members = [np.flatnonzero(pool.domain == d) for d in range(len(DOMAINS))]
-    first = rng.integers(len(pool.texts), size=tries)
-    place = (rng.random(tries) * np.array([len(m) for m in members])[pool.domain[first]]).astype(int)
-    second = np.array([members[d][i] for d, i in zip(pool.domain[first], place, strict=True)], dtype=int)
-    gaps = wanted[first] - wanted[second]
-    contradictory = np.flatnonzero((gaps.max(1) >= gap) & (gaps.min(1) <= -gap))
-    used, seen, found = np.zeros(len(pool.texts), int), set(), 0
-    for k in contradictory:
-        a, b = int(first[k]), int(second[k])
-        same = pool.texts[a].text == pool.texts[b].text or frozenset((a, b)) in seen
-        if found == pairs or same or max(used[a], used[b]) >= MOST:
+    names = {measure: name for name, (measure, direction, _) in QUALITIES.items() if direction > 0}
+    drawn = [(pools[split], draw_pairs(pools[split], pairs, seed)) for split in ("train", "validation")]
+    found = {}
+    for measure, name in names.items():
+        said = [find_opinions(pool, rows, [name], gap)[:, 0] for pool, rows in drawn]
+        gaps = [(pool.vectors[rows[:, 0]] - pool.vectors[rows[:, 1]])[one != 0]
+                for (pool, rows), one in zip(drawn, said, strict=True)]  # fmt: skip
+        labels = [one[one != 0] for one in said]
+        if min(len(set(one)) for one in labels) < 2:
+            found[measure] = 0.5
             continue
-        seen.add(frozenset((a, b)))
-        used[[a, b]] += 1
-        found += 1
-        yield a, b, gaps[k], rng
-    if found < pairs:
-        raise ValueError(f"{len(pool.texts)} texts gave {found} pairs, not {pairs}: take more texts or fewer pairs")
+        reward = LogisticRegression(fit_intercept=False, max_iter=300).fit(gaps[0], labels[0])
+        found[measure] = float(reward.score(gaps[1], labels[1]))
+    return found
+
+
+def choose_criteria(decodability: Mapping[str, float], gate: float) -> tuple[str, ...]:
+    """The criteria whose measure passes the gate."""
+    return tuple(name for name in CRITERIA if decodability[QUALITIES[name][0]] >= gate)
 
 
 def level(levels: np.ndarray, quality: str) -> np.ndarray:
@@ -203,37 +201,20 @@ def wordings(qualities: Sequence[str], *, seen: bool) -> list[str]:
 
 
 def embed_contexts(attributes: Sequence[Sequence[str]], embed: Callable) -> Contexts:
-    """The router's vectors: the domain alone, and each wording of each attribute with the domain after it."""
+    """The router's vectors: the domain alone, and each wording of each attribute with the domain after it.
+
+    embed(list of texts) -> [n,Q] of unit length.
+    """
+
     def table(seen):
-        lines = [f"{words} {domain}" for qualities in attributes for words in wordings(qualities, seen=seen)
-                 for domain in DOMAINS]
+        lines = [
+            f"{words} {domain}"
+            for qualities in attributes
+            for words in wordings(qualities, seen=seen)
+            for domain in DOMAINS
+        ]
         found = torch.from_numpy(scaled(embed(lines)))
         return found.reshape(len(attributes), -1, len(DOMAINS), found.shape[1])
 
-    return Contexts(torch.from_numpy(scaled(embed(list(DOMAINS)))), table(True), table(False))
-
-
-def make_rows(pool: Pool, choices: Sequence[Choice], contexts: Contexts, seed: int) -> Rows:
-    """The choices as vectors; each gets one wording of either set, drawn with `seed`."""
-    preferred, other, attribute, pair = (np.array(column) for column in zip(*choices, strict=True))
-    difference = torch.from_numpy(pool.vectors[preferred] - pool.vectors[other])
-    return rows_of(difference, pool.domain[preferred], attribute, pair, contexts, seed)
-
-
-def rows_of(difference: Tensor, domain, attribute, pair, contexts: Contexts, seed: int) -> Rows:
-    """Rows of these differences [n,D]; domain, attribute, pair [n] are arrays; one wording of either set by chance."""
-    rng = np.random.default_rng([seed, len(pair)])
-    seen, unseen = (words[attribute, rng.integers(words.shape[1], size=len(pair)), domain]
-                    for words in (contexts.seen, contexts.unseen))  # fmt: skip
-    return Rows(difference, contexts.prompt[domain], seen, unseen, torch.from_numpy(attribute), torch.from_numpy(pair))
-
-
-def make_worlds(pools: Mapping[str, Pool], embed: Callable, p: Parameters) -> dict[str, dict[str, Rows]]:
-    """"opposite" and "pooled": rows of each split, `criteria_pairs` pairs with opinions of at least `gap`."""
-    contexts = embed_contexts([(name,) for name in CRITERIA], embed)
-    worlds: dict[str, dict[str, Rows]] = {}
-    for name, choose in (("opposite", opposite_choices), ("pooled", pooled_choices)):
-        sizes = zip(SPLITS, p.criteria_pairs, strict=True)
-        choices = {split: choose(pools[split], size, p.gap, p.seed) for split, size in sizes}
-        worlds[name] = {split: make_rows(pools[split], rows, contexts, p.seed) for split, rows in choices.items()}
-    return worlds
+    prompt = torch.from_numpy(scaled(embed(list(DOMAINS))))
+    return Contexts(prompt.expand(len(attributes), -1, -1), table(True), table(False))

@@ -1,4 +1,4 @@
-"""Pictures of the chapter: the loss of stage 1, and a world's arms beside MiCRo's accuracy over its budget."""
+"""Pictures of the chapter: the loss of stage 1, and a world's arms beside MiCRo's course over its budget."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from prefcore.lab import plots
+from prefcore.scoring import metrics
 
 SMOOTHED = 20  # batches
+UNITS = {"accuracy": "accuracy", "nats": "nats below the floor"}
 
 
 def draw_training(history: pd.DataFrame, ax: Axes, *, title: str) -> Axes:
@@ -19,20 +21,35 @@ def draw_training(history: pd.DataFrame, ax: Axes, *, title: str) -> Axes:
     return ax
 
 
-def draw_world(arms: pd.DataFrame, *, title: str, budgets: Sequence[int]) -> Figure:
-    """A world's summary (arm, estimate, low, high): its best heads, and beside them MiCRo over its budget of context.
+def summarise(table: pd.DataFrame, measure: str, seed: int) -> pd.DataFrame:
+    """Columns arm, estimate, low, high: means of each arm with intervals over units and seeds.
 
-    All arms stand in the place of best heads where there are none, and nothing beside them where no arm had a context.
+    table: columns arm, seed, id and the measure.
     """
-    best, by_arm = arms[arms["arm"].str.endswith("best head")], arms.set_index("arm", drop=False)
-    routed = {words: [f"micro + {budget}, {words}" for budget in budgets] for words in ("seen", "unseen")}
-    routed = {words: names for words, names in routed.items() if set(names) <= set(by_arm.index)}
-    fig, axes = plt.subplots(1, 2 if routed else 1, figsize=(13, 4), layout="tight", squeeze=False)
-    shown = (arms if best.empty else best).rename(columns={"arm": "method"})
-    plots.scores_with_intervals(shown, axes[0, 0], label=title, unit="accuracy")
+    rows = []
+    for arm, part in table.groupby("arm", sort=False):
+        values = part.pivot(index="seed", columns="id", values=measure).to_numpy()
+        rows.append({"arm": arm, **metrics.bootstrap_seeds(values, seed=seed)._asdict()})
+    return pd.DataFrame(rows)
+
+
+def draw_world(table: pd.DataFrame, measure: str, *, title: str, budgets: Sequence[int], seed: int) -> Figure:
+    """The arms of a world (columns arm, seed, id and the measure), and beside them MiCRo over its budget of context.
+
+    Nothing stands beside them where no arm had a context.
+    """
+    found = summarise(table, measure, seed)
+    by_arm = found.set_index("arm", drop=False)
+    routed = [budget for budget in budgets if f"micro-{budget}" in by_arm.index]
+    height = max(3.0, 0.8 + 0.26 * len(found))
+    fig, axes = plt.subplots(1, 2 if routed else 1, figsize=(13, height), layout="tight", squeeze=False)
+    shown = found.rename(columns={"arm": "method"})
+    plots.scores_with_intervals(shown, axes[0, 0], label=f"{title}, {measure}", unit=UNITS[measure])
     if routed:
-        lines = [by_arm.loc[names].assign(prompts=budgets, arm=words) for words, names in routed.items()]
-        plots.data_size_curve(pd.concat(lines).assign(method="micro"), axes[0, 1], label=f"{title}, MiCRo",
-                              unit="accuracy").set(xlabel="pairs of each criterion with context")  # fmt: skip
-        axes[0, 1].axhline(by_arm.loc["single", "estimate"], color="black", linestyle="--")
+        line = by_arm.loc[[f"micro-{budget}" for budget in routed]]
+        line = line.assign(prompts=routed, method="micro", arm="stage 2")
+        plots.data_size_curve(line, axes[0, 1], label=f"{title}, MiCRo", unit=UNITS[measure])
+        axes[0, 1].set(xlabel="pairs of each attribute with context")
+        if "single" in by_arm.index:
+            axes[0, 1].axhline(by_arm.loc["single", "estimate"], color="black", linestyle="--")
     return fig

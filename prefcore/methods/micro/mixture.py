@@ -19,7 +19,8 @@ class Rows(NamedTuple):
 
     prompt [n,Q]: what a router reads without a context; seen, unseen [n,Q]: with a context, in a wording for training
     and in a held-out one. attribute [n]: number of the criterion, group or person that chose; pair [n]: which two texts
-    (rows that share a number are one item of an interval).
+    (rows that share a number are one item of an interval). label [n]: P(this choice | pair, attribute); share [n]:
+    P(attribute | pair); both are 1 where a row is a vote that was cast.
     """
 
     difference: Tensor
@@ -28,6 +29,8 @@ class Rows(NamedTuple):
     unseen: Tensor
     attribute: Tensor
     pair: Tensor
+    label: Tensor
+    share: Tensor
 
 
 class Mixture(NamedTuple):
@@ -61,15 +64,6 @@ def take(rows: Rows, per_attribute: int, seed: int) -> Rows:
 def linear_heads(width: int, heads: int, generator: torch.Generator) -> nn.Module:
     """K linear rewards without bias, each with its own random start, as equal heads would stay equal."""
     return _linear(width, heads, 1 / math.sqrt(width), generator, bias=False)
-
-
-def deep_heads(width: int, heads: int, generator: torch.Generator) -> nn.Module:
-    """K odd functions of the difference (one layer of tanh, no bias): swapping the texts turns the sign round.
-
-    More than any reward can do: a reward gives a difference of two numbers, these may even be intransitive.
-    """
-    first = _linear(width, UNITS, 1 / math.sqrt(width), generator, bias=False)
-    return nn.Sequential(first, nn.Tanh(), _linear(UNITS, heads, 1 / math.sqrt(UNITS), generator, bias=False))
 
 
 def linear_router(width: int, heads: int, generator: torch.Generator) -> nn.Module:
@@ -120,6 +114,11 @@ def make(rows: Rows, recipe: Recipe, seed: int) -> Mixture:
 def copy_with(mixture: Mixture, *, reads: str) -> Mixture:
     """A copy that trains apart from the first and whose router reads another column."""
     return Mixture(copy.deepcopy(mixture.heads), copy.deepcopy(mixture.router), reads)
+
+
+def with_weights(mixture: Mixture, log_weights: Tensor) -> Mixture:
+    """The same heads with fixed weights for each attribute, from their logs [A,K]."""
+    return Mixture(mixture.heads, nn.Embedding.from_pretrained(log_weights), "attribute")
 
 
 def outputs(mixture: Mixture, rows: Rows, reads: str = "") -> tuple[Tensor, Tensor]:

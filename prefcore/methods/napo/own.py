@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from prefcore.data import places
 from prefcore.data.rows import DataError, fault, short, usable_rows
 from prefcore.methods.napo.world import archive
 from prefcore.methods.napo.world.pictures import Row
@@ -19,7 +20,16 @@ def read(source: str) -> list[Row]:
     return found
 
 
+def read_enough(source: str) -> list[Row]:
+    """What `read` gives; DataError where some pictures cannot be held out."""
+    found = read(source)
+    if (pictures := len({row.picture for row in found})) < 10:
+        raise DataError(f"{source}: {pictures} different pictures; at least 10 are needed to hold some out")
+    return found
+
+
 def _own(row, folder: Path) -> Row:
+    row = row._replace(values={**row.values, "image": _only(row)})
     for name in ("image", "question", "chosen", "rejected"):
         value = row.values.get(name)
         if not isinstance(value, str) or not value.strip():
@@ -27,11 +37,28 @@ def _own(row, folder: Path) -> Row:
             raise fault(row, name, f"{what} ({short(value)}); every row needs image, question, chosen and rejected")
     if row.values["chosen"] == row.values["rejected"]:
         raise fault(row, "rejected", "the same as chosen; give two different answers")
-    path = folder / row.values["image"]
+    name = row.values["image"]
+    if name.startswith(("http://", "https://", "data:")):
+        raise fault(row, "image", f"{short(name)} is an address, and none is fetched; save the picture, give its path")
+    path = folder / name
     if not path.is_file():
-        raise fault(row, "image", f"no such file: {row.values['image']}; paths count from the data file's folder")
+        hint = " (and \\ is no / here)" if "\\" in name else ""
+        raise fault(row, "image", f"no such file: {name}; paths count from the data file's folder{hint}")
     try:
-        archive.read_picture(path, row.values["image"])
+        places.check_fetched(path.read_bytes()[:100], name)
+        archive.read_picture(path, name)
     except ValueError as error:
         raise fault(row, "image", str(error)) from error
     return Row(row.id, str(path), row.values["question"], row.values["chosen"], row.values["rejected"])
+
+
+def _only(row):
+    """The picture of a row: `image`, or the one in a list; DataError for several, and for bytes inside the row."""
+    name = "images" if "images" in row.values and "image" not in row.values else "image"
+    value = row.values.get(name)
+    if isinstance(value, list) and len(value) > 1:
+        raise fault(row, name, f"{len(value)} pictures; a question is about one here")
+    value = value[0] if isinstance(value, list) and value else value
+    if isinstance(value, dict) and value.get("bytes"):
+        raise fault(row, name, "holds the picture itself; save it as a file beside the rows and give its path")
+    return value.get("path") if isinstance(value, dict) else value

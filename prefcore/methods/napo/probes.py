@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from prefcore.lab.comparison import table
 from prefcore.methods.napo import negatives, vision
+from prefcore.methods.napo.comparison import table
 from prefcore.methods.napo.world.pictures import PLANTED, Row, words_of
 from prefcore.scoring import metrics
 

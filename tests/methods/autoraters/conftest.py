@@ -4,8 +4,8 @@ import pytest
 
 from prefcore.data.types import freeze
 from prefcore.engine import models
+from prefcore.engine.collate import Plan
 from prefcore.methods.autoraters import prompt
-from prefcore.methods.autoraters.labels import LabelledPair
 from prefcore.scoring.votes import VotedPair
 
 
@@ -21,7 +21,7 @@ def p():
         "question": "The more positive text is", "max_text": 24, "batch_size": 4, "profile": "smoke", "seed": 0,
         "data": "own", "device": "cpu", "threads": 1, "dtype": "float32", "precision": "float32",
         "lora_rank": 4, "lora_alpha": 8.0,
-        "lora_layers": 2, "learning_rate": 0.02, "policy": "", "validation_pairs": 1, "test_pairs": 2,
+        "lora_layers": 1, "policy": "", "train_pairs": 2, "validation_pairs": 1, "test_pairs": 2,
     })  # fmt: skip
 
 
@@ -48,6 +48,6 @@ def model(toy_weights):
 
 
 @pytest.fixture
-def encode(p):
-    """encode(tokenizer, pairs) -> their prompts, labelled 0.25."""
-    return lambda tokenizer, pairs: prompt.encode([LabelledPair(pair, 0.25) for pair in pairs], tokenizer, p)
+def shown(p):
+    """shown(tokenizer, pairs) -> a plan that holds their prompts, as they are."""
+    return lambda tokenizer, pairs: Plan(prompt.encode(pairs, tokenizer, p), [], pad_id=tokenizer.pad_token_id)

@@ -5,7 +5,7 @@ import string
 
 import pytest
 
-from prefcore.methods.autoraters import answer, prompt
+from prefcore.methods.autoraters import answer, readout
 
 
 @pytest.mark.parametrize("text, value", [
@@ -103,4 +103,4 @@ def test_what_is_no_probability_is_not_written(bad):
 
 
 def test_the_prompt_ends_inside_this_contract():
-    assert answer.parse(f"{prompt.OPENING}85</{answer.TAG}>") == 0.85
+    assert readout.parse("85") == 0.85 and readout.parse("8 ") is None and readout.parse("") is None

@@ -11,13 +11,20 @@ from prefcore.methods.autoraters import losses
 from prefcore.methods.autoraters.tree import ANSWERS
 
 GRID = torch.arange(101, dtype=torch.float64) / 100
-expected_loss = partial(losses.expected_loss, entropy_weight=0.0)
-std_normalised_loss = partial(losses.std_normalised_loss, entropy_weight=0.0)
 THREE = torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
 
 
 def number(value):
     return torch.tensor(value, dtype=torch.float64)
+
+
+def expected_loss(logps, answers, rewards):
+    """The bare reward."""
+    return losses.expected_loss(logps, answers, rewards, logps.detach(), kl_weight=0.0)
+
+
+def std_normalised_loss(logps, answers, rewards):
+    return losses.std_normalised_loss(logps, answers, rewards, logps.detach(), kl_weight=0.0)
 
 
 # --- rewards ----------------------------------------------------------------------------------------------------
@@ -67,7 +74,7 @@ def test_worked_expected_loss(close):
     close(values, [-0.49125])
     mean = (0.5 * 0.2 + 0.25 * 0.5 + 0.125 * 0.9) / 0.875
     spread = sqrt((0.5 * 0.04 + 0.25 * 0.25 + 0.125 * 0.81) / 0.875 - mean**2)
-    close(numbers, [[0.49125, spread, 0.125]])
+    close(numbers, [[0.49125, spread, 0.125, 0.0]])
 
 
 def test_no_answer_costs_under_both_rules(close):
@@ -213,27 +220,57 @@ def test_std_normalised_loss_is_the_expected_loss_on_another_scale_for_each_vote
     close(scaled, plain / spread[:, None])
 
 
-def test_worked_entropy(close):
-    """pi = 0.5, 0.25 and no answer 0.25: 0.5 ln 2 + 2 x 0.25 ln 4 = 1.03972077, off the loss times its weight."""
-    logps, two = torch.log(number([[0.5, 0.25]])), number([0.2, 0.9])
-    close(losses.entropy(logps), [1.03972077])
-    table = losses.brier(two, number([1.0]))
+def test_worked_divergence(close):
+    """pi = 0.5, 0.25, none 0.25 against 0.25, 0.5, none 0.25: 0.5 ln 2 - 0.25 ln 2 = 0.17328680, times its weight."""
+    logps, start = torch.log(number([[0.5, 0.25]])), torch.log(number([[0.25, 0.5]]))
+    close(losses.divergence(logps, start), [0.17328680])
+    table, two = losses.brier(number([0.2, 0.9]), number([1.0])), number([0.2, 0.9])
     for form, plain in ((losses.expected_loss, expected_loss), (losses.std_normalised_loss, std_normalised_loss)):
-        weighted = form(logps, two, table, entropy_weight=0.5).losses
-        close(weighted, plain(logps, two, table).losses - 0.5 * 1.03972077)
-    assert torch.autograd.gradcheck(losses.entropy, torch.log(number([[0.5, 0.25]])).requires_grad_())
+        tied = form(logps, two, table, start, kl_weight=0.5).losses
+        close(tied, plain(logps, two, table).losses + 0.5 * 0.17328680)
+    close(losses.expected_loss(logps, two, table, start, kl_weight=0.5).rewards[:, 3], [0.17328680])
+    assert torch.autograd.gradcheck(lambda x: losses.divergence(x, start), logps.requires_grad_())
 
 
-def test_the_entropy_bonus_stops_the_collapse_at_its_closed_form(close):
-    """Least at pi ~ exp(R / w): the gradient vanishes there, and for Brier the spread is about sqrt(w / 2)."""
+def test_at_the_start_the_penalty_pulls_nowhere(random):
+    logps = random(4, 3).log_softmax(1).sub(0.2).requires_grad_()
+    (slope,) = torch.autograd.grad(losses.divergence(logps, logps.detach()).sum(), logps)
+    assert losses.divergence(logps, logps.detach()).abs().max() < 1e-9 and slope.abs().max() < 1e-9
+
+
+def test_the_penalty_stops_the_collapse_at_its_closed_form_and_keeps_what_the_start_knew(close):
+    """Least at pi ~ start x exp(R / w): a start around 0.3 of spread 0.12, truth 0.6, w = 0.05.
+
+    Two Gaussians multiply: precisions 1 / 0.12^2 = 69.4 and 2 / 0.05 = 40, so the mean is
+    (69.4 x 0.3 + 40 x 0.6) / 109.4 = 0.41 and the spread 109.4^-0.5 = 0.096. An entropy bonus of that weight would
+    have ended at 0.6, whatever the start.
+    """
     table = losses.brier(GRID, number([0.6]))
-    logits = (table / 0.005).requires_grad_()
+    start = torch.cat([-0.5 * ((GRID - 0.3) / 0.12) ** 2, number([-9.0])])[None].log_softmax(1)
+    logits = (start + table / 0.05).requires_grad_()
     logps = logits.log_softmax(1)[:, :-1]
-    values, numbers = losses.expected_loss(logps, GRID, table, entropy_weight=0.005)
+    values, numbers = losses.expected_loss(logps, GRID, table, start[:, :-1], kl_weight=0.05)
     (slope,) = torch.autograd.grad(values.sum(), logits)
     close(slope, torch.zeros_like(slope), atol=1e-7)
-    assert numbers[0, 1].item() == pytest.approx(sqrt(0.005 / 2), rel=0.01)
-    assert (logps.exp() @ GRID).item() == pytest.approx(0.6, abs=1e-3)
+    assert (logps.exp() @ GRID).item() == pytest.approx(0.41, abs=0.005)
+    assert numbers[0, 1].item() == pytest.approx(0.096, abs=0.003)
+
+
+def test_worked_smoothed_target(close):
+    """Width 0.3 around 0.5: q ~ exp(-1/2), 1, exp(-8/9), i.e. 0.30061, 0.49562, 0.20376; KL to 0.5, 0.25, 0.125."""
+    logps = torch.log(number([[0.5, 0.25, 0.125]]))
+    close(losses.smoothed_loss(logps, THREE, number([0.5]), width=0.3).losses, [0.28580], atol=1e-5)
+    target = (-0.5 * ((THREE - 0.5) / 0.3) ** 2).log_softmax(0)[None]
+    close(losses.smoothed_loss(target, THREE, number([0.5]), width=0.3).losses, [0.0])
+    with pytest.raises(ValueError, match="width"):
+        losses.smoothed_loss(logps, THREE, number([0.5]), width=0.0)
+
+
+def test_for_the_smoothed_target_near_numbers_are_near():
+    far, near = torch.log(number([[0.2, 0.1, 0.7]])), torch.log(number([[0.2, 0.7, 0.1]]))
+    share = number([0.2])
+    assert losses.smoothed_loss(near, THREE, share, width=0.2).losses < losses.smoothed_loss(
+        far, THREE, share, width=0.2).losses  # fmt: skip
 
 
 def test_complete_gives_what_is_missing_and_stays_finite(close):

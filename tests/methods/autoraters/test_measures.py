@@ -1,8 +1,10 @@
 """Measures of a judge: worked numbers, ties, both orders, and the rows of pairs that they are made from."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from prefcore.lab import runs
 from prefcore.methods.autoraters import measures
 from prefcore.scoring import calibration
 
@@ -94,7 +96,7 @@ def test_what_is_no_probability_raises(bad):
 
 def test_rows_measure_both_orders_against_held_out_raters(pair):
     """Share for the second 0.25; judged 0.3 and, exchanged, 0.6: ((0.05)^2 + (0.15)^2) / 2, both for the first text."""
-    frame = measures.score_pairs("x", [pair()], np.array([[0.3], [0.6]]), 0.1)
+    frame = measures.score_pairs("x", [pair()], np.array([[0.3], [0.6]]), no_answer=0.1)
     row = frame.iloc[0]
     assert row["error"] == pytest.approx((0.05**2 + 0.15**2) / 2)
     assert (row["right"], row["consistent"], row["no_answer"]) == (1.0, 1.0, 0.1)
@@ -108,8 +110,43 @@ def test_rows_measure_both_orders_against_held_out_raters(pair):
 def test_a_summary_tells_sure_pairs_apart(pair):
     pairs = [pair(share=1.0), pair(1, 2, share=0.0), pair(2, 3, share=0.6)]
     frame = measures.score_pairs("x", pairs, np.array([[0.2, 0.3, 0.4], [0.8, 0.3, 0.7]]))
-    found = measures.summarise(frame, bins=10, band=0.05, seed=0)["x"]
+    found = measures.summarise(frame, bins=10, band=0.05)["x"]
     assert found["objective_pairs"] == 2
     assert found["objective_right"] == pytest.approx((1.0 + 0.5) / 2)  # the second pair is judged right once
     nobody = measures.score_pairs("x", pairs[2:] * 2, np.array([[0.4, 0.4], [0.7, 0.7]]))
-    assert measures.summarise(nobody, bins=10, band=0.05, seed=0)["x"]["objective_right"] is None
+    assert measures.summarise(nobody, bins=10, band=0.05)["x"]["objective_right"] is None
+
+
+def test_a_constant_has_no_spread_and_no_correlation_and_earns_no_verdict(pair):
+    """Always 0.5 against shares 1, 0 and 0.4: error 0.25, 0.25 and 0.01. It is a row of the table like any other."""
+    pairs = [pair(share=0.0), pair(1, 2, share=1.0), pair(2, 3, share=0.6)]
+    frame = measures.score_pairs("half", pairs, np.full((2, 3), 0.5))
+    found = measures.summarise(frame, bins=10, band=0.05)["half"]
+    assert (found["spread"], found["r"], found["position_bias"]) == (0, 0, 0)
+    assert found["mse"] == pytest.approx((0.25 + 0.25 + 0.01) / 3)
+    rows = measures.guards(frame, ["half"], spread=0.03, no_answer=0.05)
+    assert [row["passed"] for row in rows] == [False, True]
+    moving = measures.score_pairs("half", pairs, np.array([[0.6, 0.4, 0.5], [0.4, 0.6, 0.5]]), no_answer=0.1)
+    assert [row["passed"] for row in measures.guards(moving, ["half"], spread=0.03, no_answer=0.05)] == [True, False]
+
+
+def test_the_mean_of_what_would_be_written_has_an_error_of_its_own(pair):
+    """Chances 0.5 each of .10 and .50, share 0.25: greedy writes .10 (the lower of two equals), the mean is .30."""
+    chances = np.zeros((2, 1, 99))
+    chances[:, :, [9, 49]] = 0.5
+    chances[1] = chances[1, :, ::-1]  # exchanged: .90 and .50
+    row = measures.score_answers("x", [pair()], chances).iloc[0]
+    assert (row["p"], row["error_mean"]) == (pytest.approx(0.1), pytest.approx(0.05**2))
+    assert measures.score_pairs("y", [pair()], np.array([[0.3], [0.7]])).iloc[0]["error_mean"] == pytest.approx(0.05**2)
+
+
+def test_committed_measures_give_the_same_interval_as_the_rows_that_were_saved(pair, tmp_path):
+    pairs = [pair(share=share, domain="Tweet") for share in (0.1, 0.5, 0.8, 1.0)]
+    rng = np.random.default_rng(0)
+    frames = [measures.score_pairs("x", pairs, rng.random((2, 4)).round(4), seed=seed) for seed in range(3)]
+    table = measures.measured(pd.concat(frames))
+    runs.save_measures(table, "smoke", "autoraters", tmp_path)
+    read = runs.read_measures("smoke", "autoraters", tmp_path)
+    for measure in ("error", "bias", "rho", "right_agreed"):
+        there, back = (measures.intervals(t, measure, ["x"], seed=0) for t in (table, read))
+        pd.testing.assert_frame_equal(there, back)

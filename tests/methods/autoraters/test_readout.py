@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from prefcore.methods.autoraters import readout
+from prefcore.methods.autoraters import readout, tree
+from prefcore.scoring import judge, votes
 
 
 def spread(**chances):
@@ -32,15 +33,16 @@ def test_self_consistency_is_the_share_of_drawn_answers_for_the_second_text():
     assert readout.self_consistency(spread(_73=1e-12), 5, seed=0) == [0.5]
 
 
-def test_ratings_are_digits_of_every_text(model, pairs, texts):
+def test_the_verdict_read_behind_the_question_is_the_shared_judges(model, pairs, p, shown):
+    """One pass of the longer prompt holds it, in both orders, so the judge need not be asked again."""
     tokenizer, policy = model
-    found = readout.rate_texts(pairs, policy, tokenizer)
-    assert set(found) == set(texts) and set(found.values()) <= set(range(9))
+    both = [*pairs, *map(votes.swap, pairs)]
+    found = readout.verdicts(tree.read_states(shown(tokenizer, both), policy, tokenizer), policy, tokenizer)
+    asked = judge.both_orders([(one.a, one.b) for one in pairs], policy, tokenizer, p.question)
+    np.testing.assert_allclose(found, 1 - np.stack(asked), atol=1e-4)
 
 
-def test_verdicts_turn_round_with_the_judge(model, pair, pairs):
-    tokenizer, policy = model
-    found = readout.verdict_probabilities(pairs[:2], policy, tokenizer, "The better text is")
-    exchanged = readout.verdict_probabilities([pair(1, 0)], policy, tokenizer, "The better text is")
-    assert found.shape == (2, 2)
-    np.testing.assert_allclose(found[:, 0], exchanged[::-1, 0], atol=1e-6)
+def test_the_transcript_of_a_judge_who_likes_the_second_place_does_not():
+    """Says 0.9 and, exchanged, 0.5: for the second text 0.9 and 0.5, so 0.7; the transcript of the mirror is 0.3."""
+    found = readout.transcript(np.array([[0.9, 0.5], [0.5, 0.9]]))
+    np.testing.assert_allclose(found, [0.7, 0.3])

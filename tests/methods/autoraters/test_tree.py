@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from prefcore.data.types import Example
 from prefcore.engine import collate, logps, models
-from prefcore.methods.autoraters import tree
-from prefcore.methods.autoraters.tree import AnswerTree, answer_chances
+from prefcore.methods.autoraters import prompt, training, tree
+from prefcore.methods.autoraters.tree import AnswerTree, read_answers, read_states
 
 
 def slow_answers(example, policy, tokenizer):
@@ -23,42 +22,70 @@ def slow_answers(example, policy, tokenizer):
     return out
 
 
-def test_the_tree_gives_the_chances_of_ninety_nine_plain_passes(model, pairs, encode):
-    tokenizer, policy = model
-    examples = encode(tokenizer, pairs[:3])
-    found = answer_chances(examples, policy, tokenizer)
-    for row, example in zip(found, examples, strict=True):
-        np.testing.assert_allclose(row, slow_answers(example, policy, tokenizer), rtol=1e-3, atol=1e-9)
-
-
-def test_a_model_without_the_branched_path_gets_the_same_chances(model, monkeypatch, encode, pairs):
-    tokenizer, policy = model
-    examples = encode(tokenizer, pairs)
-    branched = answer_chances(examples, policy, tokenizer)
-    monkeypatch.setattr(tree, "choose_path", lambda *_: logps.plain_logps)
-    np.testing.assert_allclose(answer_chances(examples, policy, tokenizer), branched, rtol=1e-3, atol=1e-9)
-
-
-def test_ten_tokens_are_read_beyond_the_prompt(model, pairs, encode):
-    (example,) = encode(model[0], pairs[:1])
-    assert collate.size(example) == len(example.prompt) + 10
-
-
-def test_the_missing_mass_is_the_chance_of_no_answer(model, encode, pairs):
-    tokenizer, policy = model
-    found = answer_chances(encode(tokenizer, pairs), policy, tokenizer)
-    assert found.shape == (12, 99) and np.all(found > 0) and np.all(found.sum(1) < 1)
-
-
 @pytest.fixture
 def adapted(model):
     tokenizer, policy = model
     return tokenizer, models.add_lora(policy, rank=4, alpha=8.0, top_layers=1, seed=0)
 
 
-def test_gradients_of_the_tree_are_those_of_a_plain_pass(adapted, pairs, encode):
+def test_the_tree_gives_the_chances_of_ninety_nine_plain_passes(model, pairs, shown):
+    tokenizer, policy = model
+    plan = shown(tokenizer, pairs[:3])
+    found = read_answers(plan, policy, tokenizer).exp()
+    for row, example in zip(found, plan.examples, strict=True):
+        np.testing.assert_allclose(row, slow_answers(example, policy, tokenizer), rtol=1e-3, atol=1e-9)
+
+
+def test_a_model_without_the_branched_path_gets_the_same_chances_and_states(model, monkeypatch, shown, pairs):
+    tokenizer, policy = model
+    plan = shown(tokenizer, pairs)
+    branched, states = read_answers(plan, policy, tokenizer), read_states(plan, policy, tokenizer)
+    monkeypatch.setattr(tree, "choose_path", lambda *_: logps.plain_logps)
+    np.testing.assert_allclose(read_answers(plan, policy, tokenizer), branched, rtol=1e-3, atol=1e-3)
+    for part, other in zip(read_states(plan, policy, tokenizer), states, strict=True):
+        np.testing.assert_allclose(part, other, rtol=1e-3, atol=1e-3)
+
+
+def test_ten_tokens_are_read_beyond_the_prompt(model, pairs, shown):
+    (example,) = shown(model[0], pairs[:1]).examples
+    assert collate.size(example) == len(example.prompt) + 10
+
+
+def test_the_missing_mass_is_the_chance_of_no_answer(model, shown, pairs):
+    tokenizer, policy = model
+    found = read_answers(shown(tokenizer, pairs), policy, tokenizer).exp()
+    assert found.shape == (12, 99) and (found > 0).all() and (found.sum(1) < 1).all()
+
+
+def test_states_are_those_of_plain_passes_of_the_text_and_of_the_question(model, pairs, shown):
+    """The state of the first text is that of a pass that ends there: it has seen nothing of the second."""
+    tokenizer, policy = model
+    plan = shown(tokenizer, pairs[:3])
+    states = read_states(plan, policy, tokenizer)
+    for i, example in enumerate(plan.examples):
+        for name, column in (("text", "text_back"), ("question", "question_back")):
+            ids = example.prompt[: len(example.prompt) - int(example.columns[column])]
+            with torch.no_grad():
+                last = policy.get_decoder()(input_ids=torch.tensor([ids])).last_hidden_state[0, -1]
+            torch.testing.assert_close(getattr(states, name)[i], last, rtol=0, atol=1e-4)
+
+
+def test_layers_that_were_kept_give_the_same_answers(adapted, pairs, p, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     tokenizer, policy = adapted
-    (example,) = encode(tokenizer, pairs[:1])
+    for part in (part for part in policy.parameters() if part.requires_grad):
+        torch.nn.init.normal_(part, std=0.1)
+    kept = training.show(pairs, policy, tokenizer, p)
+    assert kept.depth == 1
+    anew = kept._replace(depth=0, trunk=[])
+    torch.testing.assert_close(
+        read_answers(kept, policy, tokenizer), read_answers(anew, policy, tokenizer), rtol=0, atol=1e-4
+    )
+
+
+def test_gradients_of_the_tree_are_those_of_a_plain_pass(adapted, pairs, shown):
+    tokenizer, policy = adapted
+    (example,) = shown(tokenizer, pairs[:1]).examples
     batch = collate.collate([example], pad_id=tokenizer.pad_token_id)
     answers = AnswerTree(policy, tokenizer)
     trained = [q for q in policy.parameters() if q.requires_grad]
@@ -81,10 +108,6 @@ def test_a_model_whose_logits_are_scaled_or_shifted_is_refused(model):
         AnswerTree(policy, tokenizer)
 
 
-def test_a_tokenizer_that_does_not_tell_digits_apart_is_refused(tokenizer, encode, pairs):
+def test_a_tokenizer_that_does_not_tell_digits_apart_is_refused(tokenizer, p, pairs):
     with pytest.raises(ValueError, match="no single token for each digit"):
-        encode(tokenizer, pairs)
-
-
-def test_examples_are_ordinary_examples_of_the_engine(model, pairs, encode):
-    assert all(isinstance(e, Example) and len(e.completions) == 11 for e in encode(model[0], pairs))
+        prompt.encode(pairs, tokenizer, p)

@@ -7,7 +7,9 @@ from prefcore import smoke
 from prefcore.methods.canonical_basis.world import choices
 
 SIZES = {"people": 30, "choices": 3000, "per_domain": 2}
-SETTINGS = SIZES | {"concentration": 0.5, "taste": 0.4, "sharpness": 1.0, "noise": 0.1}
+SETTINGS = SIZES | {
+    "factors": 3, "spread": 1.0, "factor_share": 0.8, "taste": 0.4, "sharpness": 1.0, "noise": 0.1,
+}  # fmt: skip
 
 
 @pytest.fixture

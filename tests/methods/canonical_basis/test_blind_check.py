@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from prefcore.methods.canonical_basis import blind_check
-from prefcore.methods.canonical_basis.extraction import Comparison, Extraction, Reading
-from prefcore.methods.canonical_basis.world import choices
+from prefcore.methods.canonical_basis.extraction import Comparison
 
 CHOICES = [Comparison(str(i), f"first {i}", f"second {i}", i % 3 == 0) for i in range(12)]
 
@@ -58,17 +57,3 @@ def test_the_control_phrase_is_always_of_another_category():
         assert all(phrase[1] != str(c) for phrase, c in zip(drawn, category, strict=True))
     with pytest.raises(ValueError, match="all phrases are of one category"):
         blind_check.other_phrases(["a", "b"], np.array([3, 3]), seed=0)
-
-
-def test_a_reading_is_checked_by_what_was_extracted_by_what_was_planted_and_by_a_control(world):
-    """The judge always says A, so every kind of phrase that it reads is a coin; the meters are nearly always right."""
-    rows = np.arange(0, 400, 10)
-    shown = choices.compare_texts(world, rows)
-    answers = {("quality", "as shown"): [Extraction("t", ("warm tone",)) if i % 2 else None for i in range(len(rows))]}
-    reading = Reading(rows, shown, answers)
-    found = blind_check.check_reading(world, reading, lambda asked: ["A"] * len(asked), style="quality", seed=0)
-    kept = choices.first_named(world, rows)[0]
-    assert list(found) == ["extracted", "planted", "other category", "planted, measured"]
-    assert all(len(values) == len(kept) > 20 for values in found.values())
-    assert all(set(found[kind].tolist()) == {0.5} for kind in ("extracted", "planted", "other category"))
-    assert found["planted, measured"].mean() > 0.8

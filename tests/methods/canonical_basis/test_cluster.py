@@ -32,9 +32,13 @@ def test_what_is_the_same_after_normalising_is_one_phrase():
 
 
 def test_mentions_are_condensed_to_distinct_phrases():
-    found = cluster.condense(["the Tea", "milk", "teas", "unused"], np.array([0, 2, 2, 1]), np.array([5, 7, 5, 9]))
-    assert found.phrases == ["tea", "milk"] and found.of.tolist() == [0, 0, 0, 1]
-    assert found.weight.tolist() == [3, 1] and found.truth.tolist() == [5, 7]
+    found = cluster.condense(["the Tea", "milk", "teas", "unused"], np.array([0, 2, 2, 1]))
+    assert found.phrases == ["tea", "milk"] and found.of.tolist() == [0, 0, 0, 1] and found.weight.tolist() == [3, 1]
+
+
+def same_groups(label, truth):
+    """Whether two labellings part the phrases alike."""
+    return len(set(zip(label.tolist(), truth.tolist(), strict=True))) == len(set(label)) == len(set(truth))
 
 
 def bundles(rng, *, groups=4, each=12, width=16, noise=0.1):
@@ -50,7 +54,7 @@ def test_planted_groups_are_found_by_a_cut_that_no_label_chose(rng):
     scores = cluster.choose_cut(steps, vectors, cuts=[0.02, 0.3, 1.5], sample=40, seed=0)
     assert np.isnan(scores[1.5]) and scores[0.3] > np.nan_to_num(scores[0.02], nan=-1)
     found = cluster.group(steps, vectors, [f"p{i}" for i in range(48)], np.ones(48), cut=0.3, threshold=0.95)
-    assert cluster.recovery(found.label, truth, np.ones(48)) == 1.0
+    assert same_groups(found.label, truth)
 
 
 def test_the_heaviest_category_is_number_0_and_is_named_by_a_phrase_of_its_own(rng):
@@ -66,7 +70,7 @@ def test_merging_joins_alike_centres_and_only_them(rng):
     vectors, truth = bundles(rng)
     split = 2 * truth + np.tile([0, 1], 24)  # every group cut into two halves at random
     merged = cluster.merge(split, vectors, np.ones(48), threshold=0.8)
-    assert len(set(merged)) == 4 and cluster.recovery(merged, truth, np.ones(48)) == 1.0
+    assert same_groups(merged, truth)
     assert len(set(cluster.merge(split, vectors, np.ones(48), threshold=1.01))) == 8
     assert len(set(cluster.merge(split, vectors, np.ones(48), threshold=-1.0))) == 1
 
@@ -91,18 +95,11 @@ def test_merging_agrees_with_a_slow_twin(rng):
     assert 1 < len(groups) < 9
 
 
-def test_a_later_phrase_goes_to_the_nearest_category_or_to_none():
-    centres = np.eye(3)[:2]
-    vectors = np.array([[0.9, 0.1, 0.42], [0.0, 1.0, 0.0], [0.1, 0.1, 0.99]])
-    assert cluster.assign(vectors, centres, least=0.5).tolist() == [0, 1, -1]
-
-
-def test_worked_matching_and_recovery():
-    """Overlaps [[3, 1], [2, 0], [0, 1]]: partners 0-0 and 2-1 keep 3 + 1 = 4 of 7."""
+def test_worked_matching():
+    """Overlaps [[3, 1], [2, 0], [0, 1]]: partners 0-0 and 2-1 keep 3 + 1 = 4 of 7; weights may turn that round."""
     label, truth = np.array([0, 0, 0, 0, 1, 1, 2]), np.array([0, 0, 0, 1, 0, 0, 1])
     assert cluster.match(label, truth, np.ones(7)) == {0: 0, 2: 1}
-    assert cluster.recovery(label, truth, np.ones(7)) == pytest.approx(4 / 7)
-    assert cluster.recovery(label, truth, np.array([1, 1, 1, 1, 9, 9, 1.0])) == pytest.approx(19 / 23)
+    assert cluster.match(label, truth, np.array([1, 1, 1, 5, 9, 9, 1.0])) == {0: 1, 1: 0}
 
 
 def test_vectors_that_are_not_of_unit_length_or_too_few_raise():
@@ -114,7 +111,7 @@ def test_vectors_that_are_not_of_unit_length_or_too_few_raise():
         cluster.choose_cut(cluster.tree(np.eye(4)), np.eye(4), cuts=[1.9], sample=4, seed=0)
 
 
-def test_find_goes_from_phrases_to_named_categories_with_the_meaning_of_each_name(rng):
+def test_find_goes_from_phrases_to_named_clusters(rng):
     """Six groups of four phrases; the embedding of a phrase is near its group's direction."""
     directions, words = rng.normal(size=(6, 16)), [f"word{i} group{i % 6}" for i in range(24)]
 
@@ -123,11 +120,6 @@ def test_find_goes_from_phrases_to_named_categories_with_the_meaning_of_each_nam
         return out / np.linalg.norm(out, axis=1, keepdims=True)
 
     mentioned = np.array([*range(24), *range(0, 24, 6), 0])  # the phrases of group 0 are mentioned twice and more
-    found = cluster.find(words, mentioned, np.arange(24) % 6, embed, cuts=[0.01, 0.4, 1.9], threshold=0.95, sample=24,
-                         seed=0)  # fmt: skip
+    found = cluster.find(words, mentioned, embed, cuts=[0.01, 0.4, 1.9], threshold=0.95, sample=24, seed=0)
     assert found.cut == 0.4 and len(found.found.names) == 6
-    assert found.meaning[0] == 0 and sorted(found.meaning) == list(range(6))
-    assert (found.meaning[found.category] == mentioned % 6).all()
-    rows = cluster.compare_cuts(found, threshold=0.95)
-    assert [row["cut"] for row in rows] == [0.01, 0.4, 1.9]
-    assert rows[1]["recovered"] == rows[1]["adjusted_rand"] == 1.0 > rows[2]["recovered"]
+    assert found.found.names[0].endswith("group0") and same_groups(found.category, mentioned % 6)

@@ -40,22 +40,11 @@ def duels(rng, theta, n):
     return np.where(first, pair[:, 0], pair[:, 1]), np.where(first, pair[:, 1], pair[:, 0])
 
 
-def test_planted_strengths_are_recovered_and_lie_in_the_bootstrap_interval(rng):
+def test_planted_strengths_are_recovered(rng):
     theta = np.array([1.0, 0.4, -0.2, -1.2])
-    winner, loser = duels(rng, theta, 3000)
-    wins = elo.win_counts(winner, loser, models=4)
-    drawn = elo.bootstrap(wins, **FIT, resamples=200, seed=0)
-    low, high = np.quantile(drawn, [0.005, 0.995], axis=0)
+    wins = elo.win_counts(*duels(rng, theta, 3000), models=4)
     truth = 1000 + 400 / log(10) * (theta - theta.mean())
-    assert ((low < truth) & (truth < high)).all() and (high - low).max() < 80
-
-
-def test_the_running_update_agrees_with_the_fit(rng):
-    winner, loser = duels(rng, np.array([0.8, 0.0, -0.8]), 3000)
-    fitted = elo.bradley_terry(elo.win_counts(winner, loser, models=3), **FIT)
-    running = elo.elo(winner, loser, models=3, base=1000.0, step=4.0, shuffles=3, seed=0)
-    np.testing.assert_allclose(running, fitted, atol=25)
-    assert running.mean() == pytest.approx(1000)
+    np.testing.assert_allclose(elo.bradley_terry(wins, **FIT), truth, atol=40)
 
 
 def test_random_subsets_scatter_around_the_overall_ratings(rng):
@@ -92,9 +81,6 @@ def test_rank_correlations_are_spearman_row_by_row(rng):
     ratings, target = rng.normal(size=(6, 8)), rng.normal(size=8)
     expected = [metrics.spearman(row, target) for row in ratings]
     np.testing.assert_allclose(elo.rank_correlation(ratings, target), expected)
-    found = elo.correlations({3: {"a": ratings}, 5: {"a": -ratings}}, {3: target, 5: target})
-    np.testing.assert_allclose(found["a"], [expected, np.negative(expected)])
-    assert elo.summary(found["a"]).estimate == pytest.approx(0)
 
 
 def test_a_category_is_compared_with_overall_blind_and_random_ratings_and_left_out_where_it_is_rare(rng):
@@ -104,12 +90,12 @@ def test_a_category_is_compared_with_overall_blind_and_random_ratings_and_left_o
     knows = np.stack([np.arange(900) % 2 == 0, np.arange(900) < 20], 1)
     ahead, behind = duels(rng, -theta, 900)
     several = elo.Duels(winner, loser, knows, ahead, behind, np.zeros(900, int))
-    how = {"models": 3, "resamples": 40, "ridge": 0.01, "base": 1000.0, "seed": 0}
+    how = {"models": 3, "draws": 40, "ridge": 0.01, "base": 1000.0, "seed": 0}
     found = elo.compare(several, 0, 0, **how)
-    assert {way: rated.shape for way, rated in found.items()} == dict.fromkeys(
-        ["sees the winner", "blind", "overall", "random subset"], (40, 3))
-    follows = elo.correlations({0: found}, {0: theta})
-    assert follows["sees the winner"][0].mean() > 0.95 and follows["blind"][0].mean() < -0.95
+    assert {way: len(rated) for way, rated in found.items()} == {
+        "per preference": 1, "blind": 1, "overall": 1, "random subset": 40}  # fmt: skip
+    assert elo.rank_correlation(found["per preference"], theta) > 0.95
+    assert elo.rank_correlation(found["blind"], theta) < -0.95
     assert elo.compare(several, 1, 0, **how) == elo.compare(several, 0, 7, **how) == {}
 
 
@@ -118,5 +104,3 @@ def test_a_model_cannot_beat_itself_and_counts_are_counts():
         elo.win_counts(np.array([0, 1]), np.array([1, 1]), models=2)
     with pytest.raises(ValueError, match="must be square matrices"):
         elo.bradley_terry(np.ones((2, 3)), **FIT)
-    with pytest.raises(ValueError, match="at least two whole wins"):
-        elo.bootstrap(np.zeros((2, 2)), **FIT, resamples=2, seed=0)

@@ -36,6 +36,29 @@ def test_a_folder_of_polis_exports_gives_every_conversation_with_its_statements_
     assert tea.texts == ("Milk first", "", "Tea, always") and dog.texts == ("", "", "")
 
 
+def test_polis_newer_names_are_read_with_their_words_and_what_has_none_is_told(tmp_path, capsys):
+    write(tmp_path / "1-r9-participant-votes.csv", HEAD, "0,1,3,2,1,1,1,,-1", "4,,0,3,1,1,0,1,-1")
+    write(tmp_path / "1-r9-comments.csv", "comment-id,comment-body", "0,Milk first", "7,Tea")
+    write(tmp_path / "1-r9-votes.csv", "timestamp,datetime,comment-id,voter-id,vote", "1,Mon,0,0,1")
+    (votes,) = people.read(str(tmp_path))
+    assert votes.name == "1-r9" and votes.texts == ("Milk first", "", "Tea")
+    assert "1 statements without words in the comments: 1" in capsys.readouterr().out
+
+
+def test_votes_stand_under_their_statement_in_whatever_order_a_row_has_them(tmp_path):
+    path = write(tmp_path / "a.jsonl", '{"who": "ann", "tea": 1, "milk": -1}', '{"milk": 0, "who": "bob", "tea": 1}')
+    (votes,) = people.read(str(path))
+    assert votes.statements == ("tea", "milk") and votes.people == ("ann", "bob")
+    np.testing.assert_array_equal(votes.values, [[1, -1], [1, 0]])
+    with pytest.raises(DataError, match=":2: field 'milk': missing; every row needs the columns of the first"):
+        people.read(str(write(tmp_path / "b.jsonl", '{"who": "ann", "milk": -1}', '{"who": "bob", "tea": 1}')))
+
+
+def test_a_statement_may_be_called_like_a_count_of_polis(tmp_path):
+    (votes,) = people.read(str(write(tmp_path / "own.csv", "participant,n-votes,tea", "ann,1,1", "bob,-1,0")))
+    assert votes.statements == ("n-votes", "tea")
+
+
 def test_a_plain_table_names_people_in_its_first_column_and_statements_in_its_head(tmp_path):
     path = write(tmp_path / "mine.csv", "who,Tea is good,label", "ann,1,0", "bob,,-1", "cyd,-1.0,1")
     (votes,) = people.read(str(path))

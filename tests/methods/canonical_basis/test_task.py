@@ -1,30 +1,33 @@
-"""The task holds a planted world, or the conversations of one's own data, and never both."""
+"""The task: planted worlds; each text is embedded once; own data are sent where they belong."""
 
+import numpy as np
 import pytest
 
-from prefcore.data.rows import DataError
 from prefcore.data.types import freeze
-from prefcore.methods.canonical_basis.task import open_task
+from prefcore.methods.canonical_basis import task
 
 
-@pytest.fixture
-def votes(tmp_path):
-    """Two conversations of four people; a third statement of the first one has a single vote."""
-    for name in ("tea", "dog"):
-        (tmp_path / f"{name}.participants-votes.csv").write_text(
-            "participant,group-id,0,1,2\na,0,1,-1,\nb,0,-1,1,1\nc,0,0,1,\nd,1,1,,\n"
-        )
-    return freeze({"data": str(tmp_path), "least_votes": 2})
+def test_no_text_is_embedded_twice():
+    asked = []
+
+    def embed(texts):
+        asked.extend(texts)
+        return np.array([[len(text), 1.0] for text in texts])
+
+    once = task.once(embed)
+    assert once(["a", "bb", "a"])[:, 0].tolist() == [1, 2, 1] and once(["bb", "ccc"])[:, 0].tolist() == [2, 3]
+    assert asked == ["a", "bb", "ccc"]
 
 
-def test_own_votes_are_conversations_by_name_and_no_world_with_nothing_to_read_it(votes):
-    task = open_task(votes)
-    assert list(task.conversations) == ["dog", "tea"] and not task.worlds
-    assert task.conversations["tea"].values.shape == (3, 2) and task.conversations["tea"].people == ("a", "b", "c")
-    assert task.embed is None and task.extractor is None
-    assert task.description.splitlines()[0].startswith("dog  (3, 2)  0% missing;")
+def test_own_votes_are_sent_to_the_command_that_reads_them():
+    with pytest.raises(ValueError, match="run canonical_basis --data votes.csv"):
+        task.open_task(freeze({"data": "votes.csv"}))
 
 
-def test_votes_of_which_nothing_is_left_are_refused_before_anything_is_loaded(votes):
-    with pytest.raises(DataError, match="lower least_votes"):
-        open_task(votes._replace(least_votes=9))
+def test_a_choice_is_the_difference_of_its_texts_in_whitened_dimensions(rng):
+    texts = [f"{word} {rng.integers(99)} !" for word in ["tea", "milk", "dog", "cat"] * 10]
+    p = freeze({"word_dims": 3, "signature_dims": 4, "seed": 0})
+    winner, loser = np.array([0, 1, 2]), np.array([1, 0, 2])
+    found = task.differences(texts, winner, loser, lambda read: rng.normal(size=(len(read), 5)), p)
+    assert found.shape == (3, 4) and not found[2].any()
+    np.testing.assert_allclose(found[0], -found[1])

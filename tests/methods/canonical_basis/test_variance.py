@@ -150,3 +150,48 @@ def test_one_person_and_too_many_folds_raise():
         variance.folds(3, parts=5, seed=0)
     with pytest.raises(ValueError, match="K is 21, but the data allow 1 to 4 columns"):
         variance.cross_validate(np.ones((30, 4)), [2], target=21, **CHECK)
+
+
+def test_what_people_do_later_is_told_by_what_they_did_as_far_as_both_have_one_cause(rng):
+    """Both are the same three tastes with noise of a tenth of their variance: about 0.9 of the later is known."""
+    tastes = rng.normal(size=(300, 3))
+    known, target = (tastes @ rng.normal(size=(3, 8)) for _ in range(2))
+    noisy = target + 0.33 * target.std(0) * rng.normal(size=target.shape)
+    found = variance.future(known, noisy, parts=4, noises=[0.001, 0.1], seed=0)
+    assert 0.85 < found.value < 0.95
+    worse = variance.future(known + 2 * rng.normal(size=known.shape), noisy, parts=4, noises=[0.1, 1.0], seed=0)
+    assert 0.2 < worse.value < found.value - 0.1
+
+
+def test_the_past_of_another_person_tells_nothing(rng):
+    tastes = rng.normal(size=(200, 3))
+    known, target = (tastes @ rng.normal(size=(3, 6)) for _ in range(2))
+    found = variance.future(known[rng.permutation(200)], target, parts=4, noises=[0.1, 1.0, 10.0], seed=0)
+    assert found.value < 0.03
+
+
+def test_what_nobody_differs_in_tells_nothing(rng):
+    """One category for everything has a share of 1 in everybody's past."""
+    found = variance.future(np.ones((30, 1)), rng.normal(size=(30, 4)), parts=3, noises=[0.1], seed=0)
+    assert abs(found.value) < 0.2 and np.isfinite(found.covered).all()
+
+
+def test_nobodys_later_choices_are_in_the_fit_that_foretells_them(rng):
+    """Changing what one person does later leaves what is foretold of the others of the same fold as it was."""
+    known, target = rng.normal(size=(2, 40, 4))
+    changed = target.copy()
+    changed[7] += 50
+    fold = variance.folds(40, parts=4, seed=0)
+    same = (fold == fold[7]) & (np.arange(40) != 7)
+    a, b = (variance.future(known, t, parts=4, noises=[0.5], seed=0) for t in (target, changed))
+    np.testing.assert_allclose(a.covered[same], b.covered[same])
+
+
+@pytest.mark.parametrize("size", [0, 4])
+def test_a_basis_larger_than_the_data_allow_raises(size):
+    found = variance.moments(np.eye(3), prior=0)
+    for choose in (lambda: variance.random_bases(3, size=size, draws=2, seed=0),
+                   lambda: variance.greedy(found, size=size, noise=1.0),
+                   lambda: variance.principal(found, size=size)):  # fmt: skip
+        with pytest.raises(ValueError, match=f"{size}.*the data allow 1 to 3"):
+            choose()

@@ -26,6 +26,17 @@ def test_a_row_is_a_question_with_its_candidates_in_order(tmp_path):
     assert question.candidates == (Candidate("one", "SELECT 1"), Candidate("two", ""))  # nothing proposed: empty
 
 
+def test_a_question_without_a_number_gets_that_of_its_row(tmp_path):
+    rows = [ROW | {"question_id": None}, ROW | {"question_id": None}]
+    assert [q.id for q in candidates.read(write(tmp_path / "c.jsonl", *rows))[0]] == ["0", "1"]
+
+
+def test_the_second_answer_of_a_system_counts_as_another_systems(tmp_path):
+    row = ROW | {"candidates": [{"system": "one", "sql": f"SELECT {i}"} for i in range(3)]}
+    (question,), _ = candidates.read(write(tmp_path / "c.jsonl", row))
+    assert [candidate.system for candidate in question.candidates] == ["one", "one (2)", "one (3)"]
+
+
 def test_a_packed_file_and_a_folder_that_holds_it_read_the_same(tmp_path):
     plain = write(tmp_path / "plain.jsonl", ROW)
     with gzip.open(tmp_path / "candidates.jsonl.gz", "wt") as packed:
@@ -55,6 +66,40 @@ def test_spider_and_bird_folders_are_read_as_they_are(tmp_path):
     assert (question.id, question.evidence, question.candidates) == ("4", "hint", (("two", "SELECT 5"),))
 
 
+TWO = [{"db_id": "pets", "question": f"{i}?", "query": "SELECT 1"} for i in range(2)]
+PREDICTED = {  # file -> the two queries in it
+    "tabs inside.json": (
+        '{"0": "SELECT\\n\\t1\\t----- bird -----\\tpets", "1": "SELECT\\t2"}', ("SELECT\n\t1", "SELECT\t2")),
+    "null.json": ('{"0": null, "1": "SELECT 2"}', ("", "SELECT 2")),
+    "mark.json": ('\ufeff{"0": "SELECT 1", "1": "SELECT 2"}', ("SELECT 1", "SELECT 2")),
+    "mark.sql": ("\ufeffSELECT 1\nSELECT 2\n", ("SELECT 1", "SELECT 2")),
+    "empty end.txt": ("SELECT 1\nSELECT 2\n\n\n", ("SELECT 1", "SELECT 2")),
+    "no answer.txt": ("SELECT 1\n\n", ("SELECT 1", "")),
+    "separator.sql": ("SELECT '\u2028'\nSELECT 2", ("SELECT '\u2028'", "SELECT 2")),
+    "tab.sql": ("SELECT\t1\nSELECT\t2\tpets\n", ("SELECT\t1", "SELECT\t2")),
+    "CAPITALS.SQL": ("SELECT 1\r\nSELECT 2\r\n", ("SELECT 1", "SELECT 2")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PREDICTED)
+def test_a_query_is_read_whole_and_for_its_question(tmp_path, name):
+    text, queries = PREDICTED[name]
+    (tmp_path / "dev.json").write_text(json.dumps(TWO))
+    (tmp_path / "predictions").mkdir()
+    (tmp_path / "predictions" / name).write_bytes(text.encode())
+    questions, _ = candidates.read(str(tmp_path))
+    assert tuple(question.candidates[0].sql for question in questions) == queries
+
+
+@pytest.mark.parametrize(("text", "what"), [("{no", "not valid JSON"), ('{"0": 3, "1": ""}', "0, 3, is no text")])
+def test_predictions_that_cannot_be_read_name_their_file(tmp_path, text, what):
+    (tmp_path / "dev.json").write_text(json.dumps(TWO))
+    (tmp_path / "predictions").mkdir()
+    (tmp_path / "predictions" / "one.json").write_text(text)
+    with pytest.raises(DataError, match=rf"one\.json: .*{what}"):
+        candidates.read(str(tmp_path))
+
+
 def test_a_benchmark_without_predictions_has_questions_without_candidates(tmp_path):
     (tmp_path / "dev.json").write_text(json.dumps([{"db_id": "a", "question": "a?", "query": "SELECT 1"}]))
     (question,), unusable = candidates.read(str(tmp_path))
@@ -63,7 +108,7 @@ def test_a_benchmark_without_predictions_has_questions_without_candidates(tmp_pa
 
 BAD = {
     "no question": ({"question": ""}, "field 'question'"),
-    "no gold": ({"gold": None}, "field 'gold'"),
+    "no gold": ({"gold": None}, "field 'gold': no right query, which is called gold, query or SQL; the row has"),
     "database is no text": ({"db_id": 3}, "field 'db_id'"),
     "candidates are no list": ({"candidates": "SELECT 1"}, "field 'candidates'"),
     "no system": ({"candidates": [{"sql": "SELECT 1"}]}, "does not say which system"),
@@ -116,6 +161,9 @@ def test_a_database_is_found_by_its_plain_name_only(tmp_path):
     (tmp_path / "pets" / "pets.sqlite").touch()
     (tmp_path / "secret.sqlite").touch()
     assert candidates.database_path(tmp_path, "pets").name == "pets.sqlite"
+    (tmp_path / "big").mkdir()
+    (tmp_path / "big" / "BIG.SQLITE").touch()
+    assert candidates.database_path(tmp_path, "big").name == "BIG.SQLITE"
     with pytest.raises(FileNotFoundError, match="none.sqlite: there is no such"):
         candidates.database_path(tmp_path, "none")
     for name in ("../secret", "pets/../../secret", "/etc/passwd", "", ".."):

@@ -34,7 +34,7 @@ def write(path, questions):
 
 
 def metrics():
-    with open("metrics/own/chase_sql.json") as file:
+    with open("metrics/own/own/chase_sql.json") as file:
         return json.load(file)
 
 
@@ -51,8 +51,8 @@ def test_own_candidates_are_held_out_by_database_and_what_is_unusable_is_counted
     assert found["problems"]["data"] == {
         "candidate: invalid SQL": 20, "missing database": 1, "no candidates": 1, "unreadable row": 1}  # fmt: skip
     assert set(found["by_database"]) == {"d0", "d1", "d2", "d3"} and len(found["claims"]) == 8
-    assert (workplace / "runs/own/chase_sql/model/judge.safetensors").exists()
-    assert (workplace / "runs/own/chase_sql/notebook.html").exists()
+    assert (workplace / "runs/own/own/chase_sql/model/judge.safetensors").exists()
+    assert (workplace / "runs/own/own/chase_sql/notebook.html").exists()
 
 
 def test_a_selector_is_evaluated_on_other_databases_and_not_on_its_own(workplace, questions, databases):

@@ -58,6 +58,11 @@ def functions_file(*rows):
     return "own.jsonl"
 
 
+def newest():
+    """The names that the last run has written; each run has a folder of its own."""
+    return max(Path("runs/own").glob("*/gennm/names.json"), key=lambda path: path.stat().st_mtime_ns)
+
+
 def toy_rows():
     return [{"function": r.function, "code": r.code, "names": r.names} for r in smoke.make_functions()[:3]]
 
@@ -66,7 +71,7 @@ def test_a_list_of_functions_gets_names_with_confidences_and_a_score_where_truth
     assert main(["run", "gennm", "--data", functions_file(*toy_rows())]) == 0
     said = capsys.readouterr().out
     assert "9 variables with true names: precision" in said and "3 functions, 0 notes" in said
-    written = json.loads(Path("runs/own/gennm/names.json").read_text())
+    written = json.loads(newest().read_text())
     assert written["model"] == "runs/quick/gennm/model" and len(written["functions"]) == 3
     first = written["functions"][0]
     assert first["function"] == "sub_401000" and "address" not in first
@@ -130,7 +135,7 @@ def test_a_binary_gets_names_by_address_and_a_function_that_failed_is_named(bina
     assert main(["run", "gennm", "--data", binary]) == 0
     said = capsys.readouterr().out
     assert "note: function at 0x2328: RecursionError: too deep" in said
-    written = json.loads(Path("runs/own/gennm/names.json").read_text())
+    written = json.loads(newest().read_text())
     assert [f["address"] for f in written["functions"]][:2] == ["0x1020", "0x1063"]
     assert written["functions"][0]["function"] == "sub_401020" and len(written["functions"]) == 8
     assert "8 functions, 1 notes" in said
@@ -225,7 +230,7 @@ def wide(name="sub_401000", variables=10, last=""):
 
 
 def written():
-    return json.loads(Path("runs/own/gennm/names.json").read_text())
+    return json.loads(newest().read_text())
 
 
 def test_the_limits_are_those_that_the_model_was_trained_with_whatever_params_yaml_says(here, asked, capsys):

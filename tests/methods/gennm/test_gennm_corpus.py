@@ -60,6 +60,33 @@ def test_the_text_of_another_decompiler_is_read_without_addresses_or_projects():
     assert item.code == "long f0(int a0)\n{\n int v0;\n v0 = a0;\n return v0;\n}" and item.names == {"v0": "sum"}
 
 
+DIALECTS = {  # who wrote it -> the code, and what has which placeholder
+    "IDA's places": (
+        "int __usercall sub_40@<eax>(int a1@<edi>, char *a2)\n{\n  int v3; // [rsp+8h]\n\n  v3 = a1;\n"
+        "  if ( v3 > 2 )\n    return sub_41(a2);\n  return v3;\n}\n",
+        {"sub_40": "f0", "a1": "a0", "a2": "a1", "v3": "v0", "sub_41": "f1"}),
+    "attributes": (
+        "__attribute__((noreturn, section(\"x\"))) void sub_40(int a1)\n{\n  int v1;\n\n  v1 = a1;\n  exit(v1);\n}\n",
+        {"sub_40": "f0", "a1": "a0", "v1": "v0"}),
+    "Ghidra's arrays and labels": (
+        "undefined8 FUN_0010(char *param_1,int param_2)\n\n{\n  int iVar1;\n  char local_28 [24];\n  \n"
+        "  iVar1 = FUN_0020(param_1);\n  if (iVar1 == 0) goto LAB_0030;\n  local_28[0] = *param_1;\nLAB_0030:\n"
+        "  return 0;\n}\n",
+        {"FUN_0010": "f0", "param_1": "a0", "param_2": "a1", "iVar1": "v0", "local_28": "v1", "FUN_0020": "f1",
+         "LAB_0030": "L0"}),
+    "values at once": (
+        "int64_t sub_40(int32_t arg1)\n{\n    int32_t var_c = arg1;\n    return var_c;\n}\n",
+        {"sub_40": "f0", "arg1": "a0", "var_c": "v0"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_functions_parameters_and_variables_are_found_in_what_other_decompilers_write(name):
+    code, renamed = DIALECTS[name]
+    item = normalise({"function": "f", "code": code})
+    assert item.renamed == renamed and not re.search(r"@<|__attribute__", item.code)
+
+
 def test_names_that_say_nothing_are_no_truth():
     code = "int sub_1000(int a0)\n{\n    int v0;\n    int v1;\n    return v0 + v1;\n}"
     item = normalise({"function": "f", "code": code, "names": {"a0": "a0", "v0": "i", "v1": "width"}})

@@ -19,7 +19,8 @@ def make_rows():
         g = torch.Generator().manual_seed(seed)
         difference = torch.randn(n, width, generator=g) + torch.tensor([1.0] + [0.0] * (width - 1))
         prompt, seen, unseen = torch.randn(3, n, 4, generator=g)
-        return Rows(difference, prompt, seen, unseen, torch.arange(n) % attributes, torch.arange(n) // 2)
+        cast = torch.ones(n)
+        return Rows(difference, prompt, seen, unseen, torch.arange(n) % attributes, torch.arange(n) // 2, cast, cast)
 
     return make
 
@@ -44,7 +45,7 @@ def make_text():
 def texts(make_text):
     rng = np.random.default_rng(0)
     out = {}
-    for split, count in (("train", 60), ("test", 40)):
+    for split, count in (("train", 60), ("validation", 30), ("test", 40)):
         out[split] = [
             make_text(i, domain, f"{split} {i} " + " ".join(rng.choice(WORDS, rng.integers(3, 20))),
                       np.clip(rng.integers(-3, 4) + rng.integers(-2, 3, 12), -4, 4).tolist(), split)
@@ -65,5 +66,15 @@ def embed():
 
 
 @pytest.fixture
-def pools(texts, embed):
-    return criteria.make_pools(texts, embed)
+def pools(texts):
+    """Pools whose vectors are the six measures and two numbers of noise."""
+    rng = np.random.default_rng(1)
+    blank = {split: np.zeros((len(part), 1), np.float32) for split, part in texts.items()}
+    found = criteria.make_pools(texts, blank)
+    return {split: pool._replace(vectors=np.concatenate([pool.levels, rng.normal(size=(len(pool.texts), 2))], 1)
+                                 .astype(np.float32)) for split, pool in found.items()}  # fmt: skip
+
+
+@pytest.fixture
+def contexts(embed):
+    return criteria.embed_contexts([(name,) for name in criteria.CRITERIA], embed)

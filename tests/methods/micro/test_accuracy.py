@@ -1,18 +1,22 @@
-"""Accuracy of heads and mixtures, and the tables and claims that are made of it."""
+"""Accuracy of heads and mixtures: for an attribute, and for a pair of texts over all votes that can be cast on it."""
 
-import numpy as np
+import math
+
 import pandas as pd
 import pytest
 import torch
 
-from prefcore.lab import verdicts
-from prefcore.methods.micro import accuracy
+from prefcore.methods.micro import accuracy, losses
+from prefcore.methods.micro.accuracy import Held
 from prefcore.methods.micro.mixture import Mixture, Rows
 
 
-def rows_of(difference, attribute, pair):
-    n = len(difference)
-    return Rows(difference, *(torch.zeros(n, 2),) * 3, torch.tensor(attribute), torch.tensor(pair))
+def held(difference, attribute, pair, label=None, share=None):
+    n, blank = len(difference), (torch.zeros(len(difference), 2),) * 3
+    chances = (torch.ones(n) if x is None else torch.tensor(x) for x in (label, share))
+    pairs = len(set(pair))
+    floor = losses.irreducible(torch.full((pairs, 2), 0.5), torch.full((pairs, 2), 0.5))
+    return Held(Rows(torch.tensor(difference), *blank, torch.tensor(attribute), torch.tensor(pair), *chances), floor)
 
 
 def heads_of(weight):
@@ -24,100 +28,60 @@ def heads_of(weight):
     return Mixture(heads, router)
 
 
-def predict(router_logits, margins):
-    return (router_logits.softmax(1) * margins.sigmoid()).sum(1)
-
-
 def test_the_best_head_of_an_attribute_is_right_most_often_there():
     """Three attributes, three heads of which each is right on one of them."""
-    difference = torch.eye(3).repeat(4, 1)
-    rows = Rows(difference, *(torch.zeros(12, 2),) * 3, torch.arange(3).repeat(4), torch.arange(12))
-    heads = torch.nn.Linear(3, 3, bias=False)
-    with torch.no_grad():
-        heads.weight.copy_(torch.tensor([[-1.0, 1, -1], [-1, -1, 1], [1, -1, -1]]))
-    model = Mixture(heads, torch.nn.Linear(2, 3))
-    assert accuracy.of_heads(model, rows, 3).argmax(1).tolist() == [2, 0, 1]
-    assert accuracy.best_head_correct(model, rows, rows, 3).tolist() == [1.0] * 12
-    swapped = rows._replace(attribute=torch.tensor([1, 2, 0]).repeat(4))  # other criteria: other heads are chosen
-    assert accuracy.best_head_correct(model, rows, swapped, 3).tolist() == [0.0] * 12
+    model = heads_of([[-1.0, 1, -1], [-1, -1, 1], [1, -1, -1]])
+    known = held(torch.eye(3).repeat(4, 1).tolist(), [0, 1, 2] * 4, list(range(12)))
+    assert accuracy.of_heads(model, known.rows, 3).argmax(1).tolist() == [2, 0, 1]
+    assert accuracy.best_heads(model, known, known).tolist() == [1.0] * 12
+    other = Held(known.rows._replace(attribute=torch.tensor([1, 2, 0]).repeat(4)), known.floor)
+    assert accuracy.best_heads(model, known, other).tolist() == [0.0] * 12  # other votes choose other heads
 
 
-def test_means_by_attribute_and_by_pair():
-    values, attribute = torch.tensor([1.0, 0.0, 1.0, 0.5]), torch.tensor([0, 0, 2, 2])
-    assert accuracy.by_attribute(values[:, None], attribute, 3).tolist() == [[0.5], [0.0], [0.75]]
-    assert accuracy.by_attribute(torch.stack([values, 1 - values], 1), attribute, 3)[2].tolist() == [0.75, 0.25]
-    assert accuracy.by_pair(values, torch.tensor([7, 7, 3, 9])).tolist() == [1.0, 0.5, 0.5]
+def test_a_mean_weighs_its_rows_and_is_0_where_there_are_none():
+    values, groups = torch.tensor([[1.0], [0.0], [1.0]]), torch.tensor([0, 0, 2])
+    found = accuracy.mean_by(values, torch.tensor([0.75, 0.25, 0.5]), groups, 3)
+    assert found[:, 0].tolist() == [0.75, 0.0, 1.0]
 
 
-def test_an_even_head_is_half_right():
+def test_an_even_prediction_and_an_even_head_are_half_right():
+    assert accuracy.correct(torch.tensor([0.7, 0.5, 0.2])).tolist() == [1.0, 0.5, 0.0]
     assert accuracy.heads_correct(torch.tensor([[2.0, 0.0, -1.0]])).tolist() == [[1.0, 0.5, 0.0]]
 
 
-def test_an_even_prediction_is_half_right():
-    assert accuracy.correct(torch.tensor([0.7, 0.5, 0.2])).tolist() == [1.0, 0.5, 0.0]
+def test_a_pair_is_measured_over_all_votes_by_their_probability():
+    """Two groups, shares 0.75 and 0.25; the first prefers the first text with 0.8, the second with 0.4.
+
+    The head has margin log 3, so P(first) = 0.75: right with 0.75 x 0.8 + 0.25 x 0.4 = 0.7, and the cross-entropy is
+    0.7 log(4/3) + 0.3 log 4. The floor of the fixture is log 2.
+    """
+    known = held([[1.0], [-1.0], [1.0], [-1.0]], [0, 0, 1, 1], [0] * 4, [0.8, 0.2, 0.4, 0.6], [0.75] * 2 + [0.25] * 2)
+    (row,) = accuracy.measure(heads_of([[math.log(3)]]), known, arm="x", seed=0).to_dict("records")
+    assert row["accuracy"] == pytest.approx(0.7)
+    assert row["nats"] == pytest.approx(math.log(2) - 0.7 * math.log(4 / 3) - 0.3 * math.log(4))
+    assert (row["arm"], row["seed"], row["id"]) == ("x", 0, 0)
 
 
-def test_a_score_is_one_row_a_pair_and_the_mean_of_its_rows():
-    rows = rows_of(torch.tensor([[1.0], [-1.0], [1.0]]), [0, 1, 0], [4, 4, 2])
-    found = accuracy.evaluate(heads_of([[3.0]]), rows, predict, world="w", arm="a", seed=0)
-    assert found["id"].tolist() == [2, 4] and found["accuracy"].tolist() == [1.0, 0.5]
+def test_attributes_count_alike_for_the_best_head_however_rare_one_is():
+    """Head 0 is right for attribute 0, no head for attribute 1, which has a share of 0.1: 0.5, not 0.9."""
+    known = held([[1.0], [1.0]], [0, 1], [0, 0], None, [0.9, 0.1])
+    chooses = held([[1.0], [-1.0]], [0, 1], [0, 1])
+    assert accuracy.best_heads(heads_of([[1.0], [-1.0]]), known, chooses).tolist() == [0.5]
 
 
-def test_hyre_weights_are_those_of_the_rows_own_attribute():
+def test_weights_are_those_of_the_rows_of_an_attribute_and_even_where_it_has_none():
     """Two heads of opposite taste; the labelled rows of attribute 0 favour the first, those of 1 the second."""
-    few = rows_of(torch.tensor([[1.0], [1.0], [-1.0], [-1.0]]), [0, 0, 1, 1], [0, 1, 2, 3])
-    model = heads_of([[5.0], [-5.0]])
-    how = (lambda m: m.sum(0).softmax(0)), predict
-    found = accuracy.evaluate_weighted(model, few, few, *how, world="w", arm="a", seed=0)
-    assert found["accuracy"].tolist() == [1.0] * 4
-    other = few._replace(difference=-few.difference)
-    found = accuracy.evaluate_weighted(model, other, few, *how, world="w", arm="a", seed=0)
-    assert found["accuracy"].tolist() == [0.0] * 4
+    few = held([[1.0], [1.0], [-1.0]], [0, 0, 1], [0, 1, 2]).rows
+    weights = accuracy.attribute_weights(heads_of([[5.0], [-5.0]]), few, 3, losses.hyre_weights).exp()
+    assert weights[0, 0] > 0.99 and weights[1, 1] > 0.99 and weights[2].tolist() == pytest.approx([0.5, 0.5])
 
 
-def test_heads_are_chosen_on_validation_rows_and_the_paper_way_is_marked():
-    """Validation says head 0, test rows say head 1: only what is picked on test looks perfect."""
-    held, test = (rows_of(torch.full((4, 1), sign), [0] * 4, range(4)) for sign in (1.0, -1.0))
-    found = accuracy.evaluate_heads(heads_of([[1.0], [-1.0]]), {"validation": held, "test": test}, predict,
-                              world="w", arm="a", seed=0).groupby("arm")["accuracy"].mean()  # fmt: skip
-    assert found.to_dict() == {"a": 0.5, "a: best head": 0.0, "a: best head, picked on test": 1.0}
-
-
-@pytest.fixture
-def scores():
-    rng, frames = np.random.default_rng(0), []
-    for arm, level in (("low", 0.4), ("high", 0.8)):
-        for seed in range(3):
-            values = torch.from_numpy((rng.random(200) < level).astype(float))
-            rows = rows_of(torch.zeros(200, 1), [0] * 200, range(200))
-            frames.append(accuracy.score_pairs(values, rows, world="w", arm=arm, seed=seed))
-    return pd.concat(frames)
-
-
-def test_the_summary_has_one_row_an_arm_with_an_interval_around_its_mean(scores):
-    found = accuracy.summarise(scores, 0)
-    assert found["arm"].tolist() == ["low", "high"]
-    assert ((found["low"] < found["estimate"]) & (found["estimate"] < found["high"])).all()
-    assert abs(found["estimate"][1] - 0.8) < 0.05
-    assert set(accuracy.as_metrics(found)) == {"w: low", "w: high"}
-
-
-def test_a_claim_is_a_paired_difference_with_its_verdict(scores):
-    low, high = (accuracy.table(scores, "w", arm) for arm in ("low", "high"))
-    assert low.shape == (3, 200)
-    assert verdicts.paired("more is more", "accuracy", high, low, seed=0)["verdict"] == "held"
-    assert verdicts.paired("less is more", "accuracy", low, high, seed=0)["verdict"] == "not held"
-    assert verdicts.paired("the same", "accuracy", low, low[:, ::-1], seed=0)["verdict"] == "undecided"
-
-
-def test_a_change_is_an_arm_less_the_main_one_in_the_worlds_that_are_asked_for(scores):
-    """People, whom no ablation was tried on, stand in the same scores."""
-    both = pd.concat([scores, scores[scores["arm"] == "high"].assign(world="people")])
-    (change,) = accuracy.changes(both, ["w"], {"lower": "low"}, "high", 0)
-    assert change["world"] == "w" and change["ablation"] == "lower" and change["high"] < 0
-    assert accuracy.changes(both, [], {"lower": "low"}, "high", 0) == []
-
-
-def test_an_arm_without_scores_is_named(scores):
-    with pytest.raises(KeyError, match="no scores of 'none' in 'w': there are .'high', 'low'."):
-        accuracy.table(scores, "w", "none")
+def test_what_is_kept_is_what_a_claim_reads():
+    table = pd.DataFrame({"group": ["x", "x", "y"], "arm": ["a", "b", "a"], "seed": 0, "id": 0,
+                          "accuracy": [0.1, 0.2, 0.3], "nats": [1.0, 2.0, 3.0]})  # fmt: skip
+    claims = [{"among": "x", "contrast": {"a": 1}, "measure": "nats"}, {"among": "y", "contrast": {"a": 1},
+              "measure": "accuracy"}, {"among": "x", "contrast": {"none": 1}, "measure": "lacking"}]  # fmt: skip
+    kept = accuracy.keep_named(table, claims)
+    assert kept["arm"].tolist() == ["a", "a"] and kept["group"].tolist() == ["x", "y"]
+    assert kept["nats"].tolist()[0] == 1.0 and pd.isna(kept["nats"].tolist()[1])
+    assert kept["accuracy"].tolist()[1] == 0.3

@@ -7,6 +7,7 @@ import torch
 
 from prefcore.data.rows import DataError
 from prefcore.methods.micro import accuracy, annotators, mixture
+from prefcore.methods.micro.criteria import scaled
 from prefcore.methods.micro.mixture import Recipe
 from prefcore.methods.micro.training import Schedule
 from prefcore.scoring.votes import VotedPair
@@ -16,6 +17,11 @@ def embed(lines):
     """Unit vectors; the first two numbers of a text are read from it, so that people can want them."""
     out = np.stack([np.random.default_rng(list(line.encode())).normal(size=8) for line in lines])
     return out / np.linalg.norm(out, axis=1, keepdims=True)
+
+
+def read(lines):
+    """What heads read."""
+    return scaled(embed(lines))
 
 
 def pair(i, topic, votes, split="train"):
@@ -39,7 +45,7 @@ def pairs():
 
 @pytest.fixture
 def people(pairs):
-    return annotators.make(pairs, embed, least=20, folds=4)
+    return annotators.make(pairs, read, embed, least=20, folds=4)
 
 
 def test_rows_are_votes_without_ties_seen_from_the_preferred_text(people, pairs):
@@ -65,7 +71,7 @@ def test_a_fold_holds_out_topics_and_people_and_all_votes_of_new_people_are_test
 
 def test_without_enough_topics_the_files_split_by_text_is_held_out(pairs):
     without = [p._replace(prompt="", split="train" if i % 5 else "test") for i, p in enumerate(pairs)]
-    people = annotators.make(without, embed, least=20, folds=4)
+    people = annotators.make(without, read, embed, least=20, folds=4)
     folds = annotators.make_folds(people, 4, seed=0)
     assert len(folds) == annotators.PERSON_FOLDS
     for fold in folds:
@@ -75,7 +81,7 @@ def test_without_enough_topics_the_files_split_by_text_is_held_out(pairs):
 
 def test_a_text_under_two_topics_is_not_held_out_by_topic(pairs):
     shared = pairs[0]._replace(prompt="z", id="again", split="test")
-    people = annotators.make([*pairs, shared], embed, least=20, folds=4)
+    people = annotators.make([*pairs, shared], read, embed, least=20, folds=4)
     assert people.group.unique().tolist() == [0, 1]
 
 
@@ -113,7 +119,7 @@ def model(people):
 
 def test_a_few_votes_route_a_person_to_the_head_that_agrees(people, model):
     rows = mixture.pick(people.rows, people.rows.attribute < 2)
-    bias = annotators.adapt(model, mixture.take(rows, 5, 0), 5, targets, cross_entropy, Schedule(50, 0, 0.2))
+    bias = annotators.adapt(model, mixture.take(rows, 5, 0), 5, targets, cross_entropy, Schedule(50, 0, 0.0, 0.2))
     assert bias.softmax(1)[0, 0] > 0.8 and bias.softmax(1)[1, 1] > 0.8
     assert bias[2:].tolist() == [[0.0, 0.0]] * 3  # no votes: as the router says
     weights = accuracy.attribute_weights(model, mixture.take(rows, 5, 0), 5, lambda m: m.sum(0).softmax(0)).exp()
@@ -122,7 +128,7 @@ def test_a_few_votes_route_a_person_to_the_head_that_agrees(people, model):
 
 def test_adapting_changes_neither_heads_nor_router(people, model):
     before = [p.clone() for p in (*model.heads.parameters(), *model.router.parameters())]
-    annotators.adapt(model, people.rows, 5, targets, cross_entropy, Schedule(3, 0, 0.2))
+    annotators.adapt(model, people.rows, 5, targets, cross_entropy, Schedule(3, 0, 0.0, 0.2))
     after = [*model.heads.parameters(), *model.router.parameters()]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
@@ -133,11 +139,11 @@ def predict(logits, margins):
 
 def test_every_new_person_is_judged_on_all_their_votes_once_for_each_seed(people):
     """Ann and bob cancel out for one model of all; their own few votes say which head is theirs."""
-    ways = {"bias": lambda m, few, n: annotators.adapt(m, few, n, targets, cross_entropy, Schedule(30, 0, 0.3))}
+    ways = {"bias": lambda m, few, n: annotators.adapt(m, few, n, targets, cross_entropy, Schedule(30, 0, 0.0, 0.3))}
     where = {"folds": 4, "votes": [5], "predict": predict, "ways": ways}
     single = RECIPE._replace(heads=1, loss=lambda g, m: -torch.nn.functional.logsigmoid(m[:, 0]))
     found, history = annotators.cross_validate(
-        people, {"single": single, "two": RECIPE._replace(heads=4)}, Schedule(5, 16, 0.02), seed=1, **where
+        people, {"single": single, "two": RECIPE._replace(heads=4)}, Schedule(5, 16, 0.02, 0.02), seed=1, **where
     )
     assert set(found["arm"]) == {"single", "two", "two + 5 votes, bias"}
     assert (found.groupby("arm")["id"].nunique() == 4).all() and (found["seed"] == 1).all()
@@ -145,7 +151,7 @@ def test_every_new_person_is_judged_on_all_their_votes_once_for_each_seed(people
 
 
 def test_accuracy_is_over_all_votes_of_a_person_whatever_the_fold():
-    rows = [{"world": "people", "arm": "x", "seed": 0, "id": 7, "correct": c, "count": n} for c, n in ((3, 3), (0, 1))]
+    rows = [{"group": "people", "arm": "x", "seed": 0, "id": 7, "correct": c, "count": n} for c, n in ((3, 3), (0, 1))]
     found = annotators.over_folds([pd.DataFrame([row]) for row in rows])
     assert found["accuracy"].tolist() == [0.75]
 
@@ -154,7 +160,7 @@ def test_votes_of_a_person_are_never_of_use_to_another(people, model):
     fold = annotators.make_folds(people, 4, seed=0)[0]
     given = annotators.take_few(people, fold, 5, seed=0)
     person = int(given.attribute[0])
-    how = targets, cross_entropy, Schedule(10, 0, 0.2)
+    how = targets, cross_entropy, Schedule(10, 0, 0.0, 0.2)
     alone = annotators.adapt(model, mixture.pick(given, given.attribute == person), 5, *how)
     together = annotators.adapt(model, given, 5, *how)
     torch.testing.assert_close(alone[person], together[person], atol=1e-4, rtol=0)
@@ -163,11 +169,11 @@ def test_votes_of_a_person_are_never_of_use_to_another(people, model):
 def test_one_person_only_is_refused(pairs):
     alone = [p._replace(votes=p.votes[:1], voters=p.voters[:1]) for p in pairs]
     with pytest.raises(DataError, match=r'field "votes": all 120 votes are by one person \(ann\)'):
-        annotators.make(alone, embed, least=20, folds=4)
+        annotators.make(alone, read, embed, least=20, folds=4)
 
 
 def test_votes_without_names_and_people_with_too_few_votes_are_refused(pairs):
-    with pytest.raises(DataError, match='pair p0: field "votes": nobody knows who voted'):
-        annotators.make([p._replace(voters=()) for p in pairs], embed, least=20, folds=4)
+    with pytest.raises(DataError, match='pair p0: field "votes": no vote names its voter'):
+        annotators.make([p._replace(voters=()) for p in pairs], read, embed, least=20, folds=4)
     with pytest.raises(DataError, match=r"0 of 5 people have 500 votes that are no ties \(the most has 120\)"):
-        annotators.make(pairs, embed, least=500, folds=4)
+        annotators.make(pairs, read, embed, least=500, folds=4)

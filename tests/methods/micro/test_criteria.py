@@ -1,17 +1,12 @@
-"""Criteria are measured, pairs occur under opposite ones, and a router reads what its row asks for."""
+"""Criteria are measured, enter by a gate on what vectors hold, and have wordings of their own."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 
 from prefcore.methods.micro import criteria
-
-
-@pytest.fixture
-def contexts(embed):
-    return criteria.embed_contexts([(name,) for name in criteria.CRITERIA], embed)
 
 
 def test_worked_measures(make_text):
@@ -31,83 +26,76 @@ def test_no_more_criteria_than_the_issue_allows_and_each_is_a_formula():
     assert {"positive", "negative"} < set(criteria.CRITERIA)
 
 
-def test_levels_are_those_of_the_training_texts_and_hold_no_text_of_another_split(texts, pools, embed):
+def test_levels_are_those_of_the_training_texts_and_hold_no_text_of_another_split(texts, pools):
     raw, domain = criteria.measure(texts["train"]), pools["train"].domain
     inside = raw[domain == 1]
     expected = np.clip((inside - inside.mean(0)) / inside.std(0), -3, 3)
     assert np.allclose(pools["train"].levels[domain == 1], expected)
-    again = criteria.make_pools(texts | {"test": texts["test"][:9]}, embed)
+    again = criteria.make_pools(texts | {"test": texts["test"][:9]}, {split: np.zeros((1, 1)) for split in texts})
     assert np.array_equal(again["test"].levels, pools["test"].levels[:9])
     assert abs(pools["train"].levels).max() <= 3
 
 
-def test_vectors_have_entries_of_unit_size(pools):
-    assert np.allclose((pools["train"].vectors ** 2).mean(1), 1, atol=1e-5)
+def test_vectors_of_length_one_get_entries_of_unit_size(embed):
+    assert np.allclose((criteria.scaled(embed(["a", "b"])) ** 2).mean(1), 1, atol=1e-5)
 
 
-def grouped(choices):
-    """pair -> its choices."""
-    out = defaultdict(list)
-    for choice in choices:
-        out[choice.pair].append(choice)
-    return out
-
-
-def test_each_pair_occurs_twice_with_opposite_labels_under_criteria_that_say_so(pools):
+def test_drawn_pairs_are_two_texts_of_one_domain_and_reach_all_of_them(pools):
     pool = pools["train"]
-    choices = criteria.opposite_choices(pool, 90, 0.5, seed=0)
-    by_pair = grouped(choices)
-    assert len(by_pair) == 90 and all(len(rows) == 2 for rows in by_pair.values())
-    for first, second in by_pair.values():
-        assert (first.preferred, first.other) == (second.other, second.preferred)
-        assert first.attribute != second.attribute
-        assert pool.domain[first.preferred] == pool.domain[first.other]
-        for row in (first, second):
-            measure, sign, _ = criteria.QUALITIES[criteria.CRITERIA[row.attribute]]
-            column = list(criteria.MEASURES).index(measure)
-            assert sign * (pool.levels[row.preferred, column] - pool.levels[row.other, column]) >= 0.5
+    pairs = criteria.draw_pairs(pool, 30000, 0)
+    assert pairs.shape == (30000, 2) and (pairs[:, 0] != pairs[:, 1]).all()
+    assert (pool.domain[pairs[:, 0]] == pool.domain[pairs[:, 1]]).all()
+    inside = Counter(pairs[pairs[:, 0] == 7, 1].tolist())  # 125 pairs of text 7 with the 59 others of its domain
+    assert len(inside) > 45 and 7 not in inside
+    assert (criteria.draw_pairs(pool, 50, 1) != pairs[:50]).any()
 
 
-def test_without_the_criterion_a_pair_is_a_coin_toss(pools, contexts):
-    """Any function of pair and prompt alone is right on half of the rows: the sum over both labels of each pair."""
-    rows = criteria.make_rows(pools["train"], criteria.opposite_choices(pools["train"], 90, 0.5, seed=0), contexts, 0)
-    head = torch.randn(12, generator=torch.Generator().manual_seed(0))
-    right = (rows.difference @ head > 0).double()
-    for pair in range(90):
-        assert right[rows.pair == pair].mean() == 0.5
-        assert (rows.prompt[rows.pair == pair].diff(dim=0) == 0).all()
+def test_no_text_is_in_two_of_the_split_pairs_so_that_pairs_are_units(pools):
+    pool = pools["test"]
+    pairs = criteria.split_pairs(pool, 0)
+    assert sorted(pairs.ravel().tolist()) == list(range(160))
+    assert (pool.domain[pairs[:, 0]] == pool.domain[pairs[:, 1]]).all()
 
 
-def test_criteria_are_about_equally_frequent_and_no_text_is_in_more_than_eight_pairs(pools):
-    choices = criteria.opposite_choices(pools["train"], 150, 0.5, seed=0)
-    counts = Counter(choice.attribute for choice in choices)
-    assert set(counts) == set(range(7)) and max(counts.values()) < 2 * min(counts.values())
-    used = Counter(position for choice in choices for position in (choice.preferred, choice.other))
-    assert max(used.values()) <= 2 * 8
-    assert len({frozenset((c.preferred, c.other)) for c in choices}) == 150
+def test_an_opinion_needs_a_gap_of_the_criterions_own_measure(pools):
+    pool = pools["test"]
+    levels = np.zeros_like(pool.levels)
+    levels[0, 2], levels[1, 2] = 0.7, 0.1  # lengths: 0.6 standard deviations apart
+    found = criteria.find_opinions(pool._replace(levels=levels), np.array([[0, 1], [1, 0]]), ("long", "short"), 0.5)
+    assert found.tolist() == [[1, -1], [-1, 1]]
+    strict = criteria.find_opinions(pool._replace(levels=levels), np.array([[0, 1]]), ("long", "short"), 0.7)
+    assert strict.tolist() == [[0, 0]]
 
 
-def test_pooled_pairs_occur_under_every_criterion_that_has_an_opinion_and_contradict_somewhere(pools):
-    pool = pools["train"]
-    choices = criteria.pooled_choices(pool, 60, 0.5, seed=0)
-    by_pair = grouped(choices)
-    for rows in by_pair.values():
-        assert len({row.preferred for row in rows}) == 2
-        a, b = rows[0].preferred, rows[0].other
-        gaps = abs(np.stack([criteria.level(pool.levels, name) for name in criteria.CRITERIA], 1)[[a, b]].T @ [1, -1])
-        assert sorted(row.attribute for row in rows) == np.flatnonzero(gaps >= 0.5).tolist()
+def test_the_gate_lets_through_what_the_vectors_hold_and_nothing_else(pools):
+    """Vectors of all measures but the last: personal texts cannot be told apart, the others can."""
+    blind = {split: pool._replace(vectors=np.delete(pool.vectors, 5, 1)) for split, pool in pools.items()}
+    found = criteria.find_decodability(blind, 1500, 0.5, 0)
+    assert list(found) == list(criteria.MEASURES)
+    assert found.pop("person") < 0.75 and min(found.values()) > 0.9
+    passed = criteria.choose_criteria(found | {"person": 0.6, "rating": 0.89}, 0.9)
+    assert passed == ("agreed", "long", "short", "plain", "punctuated", "bare")
 
 
-def test_the_same_seed_gives_the_same_pairs_and_too_many_pairs_raise(pools):
-    first, again, other = (criteria.opposite_choices(pools["test"], 30, 0.5, seed) for seed in (1, 1, 2))
-    assert first == again != other
-    with pytest.raises(ValueError, match=r"160 texts gave \d+ pairs, not 700: take more texts or fewer pairs"):
-        criteria.opposite_choices(pools["test"], 700, 0.5, seed=0)
+def test_what_the_texts_do_not_differ_in_cannot_be_read(pools):
+    alike = {split: pool._replace(levels=pool.levels * (np.arange(6) != 2)) for split, pool in pools.items()}
+    assert criteria.find_decodability(alike, 200, 0.5, 0)["length"] == 0.5
 
 
-def test_a_domain_without_training_texts_is_named(texts, embed):
+def test_the_gate_never_looks_at_a_test_text(pools):
+    found = criteria.find_decodability({split: pools[split] for split in ("train", "validation")}, 400, 0.5, 0)
+    assert found == criteria.find_decodability(pools, 400, 0.5, 0)
+
+
+def test_a_domain_without_training_texts_is_named(texts):
     with pytest.raises(ValueError, match="0 training texts of Tweet are too few"):
-        criteria.make_pools(texts | {"train": [t for t in texts["train"] if t.domain != "Tweet"]}, embed)
+        criteria.make_pools(texts | {"train": [t for t in texts["train"] if t.domain != "Tweet"]}, {})
+
+
+def test_more_texts_than_there_are_is_refused(pools):
+    assert len(criteria.first_texts(pools["test"], 5).texts) == 5
+    with pytest.raises(ValueError, match="161 texts are asked for and the pool has 160"):
+        criteria.first_texts(pools["test"], 161)
 
 
 def test_held_out_wordings_are_other_words():
@@ -125,17 +113,13 @@ def test_no_two_criteria_share_a_wording():
     assert criteria.wordings(("long", "bare"), seen=True)[0] == "Which text is longer and emptier of punctuation?"
 
 
-def test_the_router_reads_the_domain_and_in_stage_two_a_wording_of_the_rows_own_criterion(pools, contexts, embed):
-    pool, choices = pools["train"], criteria.opposite_choices(pools["train"], 40, 0.5, seed=0)
-    rows = criteria.make_rows(pool, choices, contexts, seed=3)
-    for i, choice in enumerate(choices):
-        domain, name = criteria.DOMAINS[pool.domain[choice.preferred]], criteria.CRITERIA[choice.attribute]
-        assert np.allclose(rows.prompt[i], criteria.scaled(embed([domain]))[0])
-        for column, flag in ((rows.seen, True), (rows.unseen, False)):
-            table = criteria.scaled(embed([f"{w} {domain}" for w in criteria.wordings((name,), seen=flag)]))
-            assert (abs(table - column[i].numpy()).max(1) < 1e-5).sum() == 1
-    assert torch.equal(rows.difference[0], torch.from_numpy(
-        pool.vectors[choices[0].preferred] - pool.vectors[choices[0].other]))  # fmt: skip
+def test_contexts_are_the_domain_and_each_wording_with_the_domain_after_it(contexts, embed):
+    assert contexts.prompt.shape == (9, 4, 12) and contexts.seen.shape == (9, 16, 4, 12)
+    domain, at = criteria.DOMAINS[2], criteria.CRITERIA.index("long")
+    assert np.allclose(contexts.prompt[at, 2], criteria.scaled(embed([domain]))[0])
+    for found, flag in ((contexts.seen, True), (contexts.unseen, False)):
+        lines = [f"{words} {domain}" for words in criteria.wordings(("long",), seen=flag)]
+        assert torch.allclose(found[at, :, 2], torch.from_numpy(criteria.scaled(embed(lines))))
 
 
 def test_nothing_planted_stands_beside_what_is_measured():

@@ -1,4 +1,4 @@
-"""Pictures show what a world has: best heads and budgets, or people alone."""
+"""Pictures show what a world has: its arms, and MiCRo over its budget where it has one."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -13,21 +13,27 @@ def closed():
     plt.close("all")
 
 
-def summary(*arms):
-    return pd.DataFrame([{"world": "w", "arm": arm, "estimate": 0.6, "low": 0.5, "high": 0.7} for arm in arms])
+def table(*arms):
+    rows = [{"arm": arm, "seed": seed, "id": i, "accuracy": (i + seed) % 2} for arm in arms for seed in range(2)
+            for i in range(4)]  # fmt: skip
+    return pd.DataFrame(rows)
 
 
-def test_a_world_with_contexts_shows_its_best_heads_and_a_line_for_each_set_of_wordings():
-    budgets = [f"micro + {budget}, {words}" for budget in (5, 50) for words in ("seen", "unseen")]
-    fig = figures.draw_world(summary("single", "single: best head", *budgets), title="w", budgets=[5, 50])
-    left, right = fig.axes
-    assert len(left.get_yticks()) == 1
-    assert [text.get_text() for text in right.get_legend().get_texts()] == ["micro, seen", "micro, unseen"]
+def test_the_summary_is_the_mean_of_each_arm_with_an_interval_around_it():
+    found = figures.summarise(table("single", "micro"), "accuracy", 0)
+    assert found["arm"].tolist() == ["single", "micro"] and found["estimate"].tolist() == [0.5, 0.5]
+    assert (found["low"] < found["high"]).all()
 
 
-def test_a_world_of_people_shows_all_its_arms_alone():
-    fig = figures.draw_world(summary("single", "micro + 5 votes, hedge"), title="people", budgets=[5, 50])
-    (only,) = fig.axes
+def test_a_world_with_contexts_shows_its_arms_and_a_line_over_the_budgets():
+    how = {"title": "w", "budgets": [5, 50], "seed": 0}
+    left, right = figures.draw_world(table("single", "micro", "micro-5", "micro-50"), "accuracy", **how).axes
+    assert len(left.get_yticks()) == 4 and len(right.get_xticks()) == 2
+
+
+def test_a_world_without_contexts_shows_its_arms_alone():
+    how = {"title": "people", "budgets": [5, 50], "seed": 0}
+    (only,) = figures.draw_world(table("single", "micro + 5 votes, hedge"), "accuracy", **how).axes
     assert len(only.get_yticks()) == 2
 
 

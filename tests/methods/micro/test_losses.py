@@ -388,13 +388,14 @@ def planted(n, seed, width=6):
     wish = torch.eye(width)[:2]
     sign = torch.where(torch.rand(n, generator=g) < torch.sigmoid(4 * (x * wish[group]).sum(1)), 1.0, -1.0)
     context = torch.nn.functional.one_hot(group, 2).float() + 0.1 * torch.randn(n, 2, generator=g)
-    return mixture.Rows(x * sign[:, None], torch.zeros(n, 2), context, context, group, torch.arange(n))
+    cast = torch.ones(n)
+    return mixture.Rows(x * sign[:, None], torch.zeros(n, 2), context, context, group, torch.arange(n), cast, cast)
 
 
 def test_stage_two_beats_one_reward_on_people_who_want_different_things():
     """Wishes along two axes: one reward can only serve their sum; heads per wish and a router on 20 pairs each do."""
     rows, test = planted(3000, 0), planted(1000, 1)
-    schedule = training.Schedule(epochs=5, batch_size=32, learning_rate=0.02)
+    schedule = training.Schedule(epochs=5, batch_size=32, learning_rate=0.02, router_rate=0.02)
     how = mixture.Recipe(
         lambda g, m: losses.bradley_terry_loss(m), 1, mixture.linear_router, mixture.linear_heads, "prompt"
     )
@@ -404,7 +405,7 @@ def test_stage_two_beats_one_reward_on_people_who_want_different_things():
     routed = mixture.copy_with(model, reads="seen")
     training.fit_router_to_targets(
         routed, mixture.take(rows, 20, 0), lambda g, m: losses.hedge_targets(g, m, tau=0.1), losses.router_loss,
-        training.Schedule(30, 8, 0.1), seed=0,
+        training.Schedule(30, 8, 0.0, 0.1), seed=0,
     )  # fmt: skip
     accuracy = {name: float((losses.predict(*mixture.outputs(m, test)) > 0.5).float().mean())
                 for name, m in (("single", single), ("stage 1", model), ("stage 2", routed))}

@@ -27,9 +27,8 @@ def test_heads_start_apart_and_the_router_starts_even(rows):
         assert margins.std(1).min() > 0.01
 
 
-@pytest.mark.parametrize("head", [mixture.linear_heads, mixture.deep_heads])
-def test_swapping_the_texts_turns_the_sign_of_every_head(head, rows):
-    model = mixture.make(rows, recipe(head=head), 0)
+def test_swapping_the_texts_turns_the_sign_of_every_head(rows):
+    model = mixture.make(rows, recipe(), 0)
     swapped = rows._replace(difference=-rows.difference)
     torch.testing.assert_close(mixture.outputs(model, swapped)[1], -mixture.outputs(model, rows)[1])
 
@@ -55,3 +54,11 @@ def test_too_many_rows_of_an_attribute_and_too_many_heads_raise(rows):
     for heads in (0, 61):
         with pytest.raises(ValueError, match=f"heads is {heads}; with 60 rows it must be from 1 to 60"):
             mixture.make(rows, recipe(heads), 0)
+
+
+def test_fixed_weights_are_those_of_the_rows_own_attribute_on_the_same_heads(rows):
+    model, weights = mixture.make(rows, recipe(2), 0), torch.tensor([[0.9, 0.1], [0.5, 0.5], [0.2, 0.8]])
+    fixed = mixture.with_weights(model, weights.log())
+    logits, margins = mixture.outputs(fixed, rows)
+    torch.testing.assert_close(logits.softmax(1), weights[rows.attribute])
+    assert torch.equal(margins, mixture.outputs(model, rows)[1])

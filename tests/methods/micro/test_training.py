@@ -7,10 +7,10 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from prefcore.methods.micro import mixture, training
-from prefcore.methods.micro.mixture import Recipe
+from prefcore.methods.micro.mixture import Recipe, Rows
 from prefcore.methods.micro.training import Schedule
 
-QUICK = Schedule(epochs=3, batch_size=16, learning_rate=0.05)
+QUICK = Schedule(epochs=3, batch_size=16, learning_rate=0.05, router_rate=0.02)
 
 
 def mean_loss(router_logits, margins):
@@ -51,13 +51,14 @@ def test_the_loop_is_plain_adamw_over_shuffled_batches_with_this_pace_bit_for_bi
     """A twin written out: no clipping, no weight decay, orders from (seed, epoch)."""
     ours, twin = (mixture.make(rows, recipe(), 0) for _ in range(2))
     history = training.fit(ours, rows, mean_loss, QUICK, seed=2)
-    parameters = [*twin.heads.parameters(), *twin.router.parameters()]
-    optimiser, values = torch.optim.AdamW(parameters, lr=0.05, weight_decay=0.0), []
+    parts = [{"params": list(part.parameters())} for part in (twin.heads, twin.router)]
+    optimiser, values = torch.optim.AdamW(parts, lr=1.0, weight_decay=0.0), []
     for epoch in range(3):
         order = torch.randperm(60, generator=torch.Generator().manual_seed(2_000_006 + epoch))
         for index in order.split(16):
             share = 0.5 * (1 + math.cos(math.pi * (len(values) - 1) / 11)) if values else 1.0  # one step of warm-up
-            optimiser.param_groups[0]["lr"] = 0.05 * share
+            for part, rate in zip(optimiser.param_groups, (0.05, 0.02), strict=True):
+                part["lr"] = rate * share
             loss = mean_loss(twin.router(rows.prompt[index]), twin.heads(rows.difference[index])).mean()
             optimiser.zero_grad()
             loss.backward()
@@ -67,19 +68,39 @@ def test_the_loop_is_plain_adamw_over_shuffled_batches_with_this_pace_bit_for_bi
     assert same(weights(ours), weights(twin))
 
 
-def test_deep_heads_can_do_what_no_linear_one_can(make_rows):
-    """The label is the sign of x1^3 - x1: odd, with three zeros. A linear head is right on the outer or inner part."""
+def test_the_first_step_moves_every_weight_by_the_rate_of_its_own_part(rows):
+    """AdamW's first step is the rate, whatever the gradient: heads by 0.05, the router by 0.02."""
+    model = mixture.make(rows, recipe(), 0)
+    before = weights(model)
+    training.fit(model, rows, mean_loss, QUICK._replace(epochs=1, batch_size=60), seed=0)
+    heads, router, bias = (abs(a - b) for a, b in zip(weights(model), before, strict=True))
+    for moved, rate in ((heads, 0.05), (router, 0.02), (bias, 0.02)):
+        torch.testing.assert_close(moved, torch.full_like(moved, rate), rtol=1e-3, atol=0)
+
+
+def test_a_router_at_the_rate_of_narrow_heads_does_not_learn_who_asks_and_at_its_own_rate_it_does():
+    """Two groups of opposite taste on one number; a sentence of 384 entries of unit size says which group votes.
+
+    At the heads' rate a logit moves by up to 0.05 x 384 x 0.8, about 15 nats, in one step, and new sentences are judged
+    worse than by a coin (log 2); at its own rate the router tells the groups apart.
+    """
     g = torch.Generator().manual_seed(0)
-    x = 4 * torch.rand(1000, 1, generator=g) - 2
-    sign = (x**3 - x).sign()
-    rows = make_rows(1000)._replace(difference=torch.cat([x * sign, torch.zeros(1000, 1)], 1))
-    # the difference of the preferred text is x or -x, so an odd function must be positive there
-    right = {}
-    for head in (mixture.linear_heads, mixture.deep_heads):
-        single = recipe(1, head=head, loss=lambda g, m: -logsigmoid(m[:, 0]))
-        model, _ = training.train(rows, single, Schedule(15, 50, 0.03), 0)
-        right[head.__name__] = float((mixture.outputs(model, rows)[1] > 0).float().mean())
-    assert right["deep_heads"] > right["linear_heads"] + 0.1
+
+    def votes(n):
+        group = torch.randint(2, (n,), generator=g)
+        sentence = torch.randn(n, 384, generator=g)
+        sentence[:, :16] += 0.3 * (2.0 * group - 1)[:, None]
+        first = torch.rand(n, generator=g) < torch.where(group == 1, 0.9, 0.1)
+        difference = torch.where(first, 1.0, -1.0)[:, None]
+        return Rows(difference, sentence, sentence, sentence, group, torch.arange(n), torch.ones(n), torch.ones(n))
+
+    learned, held = votes(200), votes(2000)
+    found = {}
+    for rate in (0.05, 0.002):
+        schedule = Schedule(epochs=10, batch_size=32, learning_rate=0.05, router_rate=rate)
+        model, _ = training.train(learned, recipe(4), schedule, 0)
+        found[rate] = float(mean_loss(*mixture.outputs(model, held)).mean())
+    assert found[0.05] > math.log(2) > found[0.002] + 0.02
 
 
 def test_a_constant_router_never_learns_to_read(rows):

@@ -3,6 +3,7 @@
 import io
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -42,6 +43,10 @@ def test_own_rows_keep_their_texts_and_find_pictures_from_the_files_folder(tmp_p
         ({"image": "gone.png"}, "own.jsonl:2: field 'image': no such file: gone.png"),
         ({"image": "broken.png"}, "own.jsonl:2: field 'image': broken.png: cannot be read as a picture"),
         ({"image": "own.jsonl"}, "own.jsonl:2: field 'image': own.jsonl: cannot be read as a picture"),
+        ({"image": ["a.png", "b.png"]}, "own.jsonl:2: field 'image': 2 pictures; a question is about one here"),
+        ({"image": "https://example.org/a.png"}, "is an address, and none is fetched; save the picture, give its path"),
+        ({"image": {"bytes": "x"}}, "own.jsonl:2: field 'image': holds the picture itself; save it as a file"),
+        ({"image": "a\\b.png"}, "paths count from the data file's folder (and \\ is no / here)"),
         ({"question": " "}, "own.jsonl:2: field 'question': no text (' ')"),
         ({"chosen": 3}, "own.jsonl:2: field 'chosen': no text (3)"),
         ({"rejected": "It is red."}, "own.jsonl:2: field 'rejected': the same as chosen"),
@@ -60,3 +65,43 @@ def test_a_file_without_rows_or_with_a_broken_line_is_an_error(tmp_path):
     (tmp_path / "bad.jsonl").write_text("{")
     with pytest.raises(DataError, match="bad.jsonl:1"):
         own.read(str(tmp_path / "bad.jsonl"))
+
+
+def test_one_picture_in_a_list_is_that_picture(tmp_path):
+    path = write_own(tmp_path, {"image": ["a.png"]}, {"image": None, "images": ["a.png"]})
+    assert [row.picture for row in own.read(path)] == [str(tmp_path / "a.png")] * 3
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [(b"", "no bytes"), (b"GIF89a", "none of their marks"),
+     (b"version https://git-lfs.github.com/spec/v1", "pointer of Git LFS")],
+)  # fmt: skip
+def test_a_file_that_is_no_picture_is_named_without_an_address_of_memory(tmp_path, content, what):
+    path = write_own(tmp_path, {"image": "c.png"})
+    (tmp_path / "c.png").write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        own.read(path)
+    said = str(caught.value)
+    assert what in said and "own.jsonl:2: field 'image': " in said and "0x" not in said
+
+
+def saved(picture, **how):
+    raw = io.BytesIO()
+    picture.save(raw, "PNG", **how)
+    return archive.decode(raw.getvalue(), "a.png")
+
+
+def test_a_picture_is_seen_as_a_viewer_shows_it():
+    grey = np.full((2, 3), 257 * 100, dtype=np.uint16)
+    np.testing.assert_array_equal(saved(Image.fromarray(grey)), np.full((2, 3, 3), 100))
+    clear = Image.new("RGBA", (3, 2), (0, 0, 0, 0))
+    clear.putpixel((0, 0), (200, 0, 0, 255))
+    seen = saved(clear)
+    assert seen[0, 0].tolist() == [200, 0, 0] and seen[1, 2].tolist() == [255, 255, 255]
+    turned = Image.new("RGB", (3, 2), "red")
+    exif = turned.getexif()
+    exif[0x0112] = 6  # the camera was held upright
+    assert saved(turned, exif=exif).shape == (3, 2, 3)
+    with pytest.raises(ValueError, match="holds 2 pictures one after another"):
+        saved(Image.new("RGB", (3, 2)), save_all=True, append_images=[Image.new("RGB", (3, 2), "red")])

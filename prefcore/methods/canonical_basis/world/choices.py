@@ -3,13 +3,15 @@
 real       the texts (build/<profile>/texts.jsonl), their domains, and 24 traits that are *measured* on any text
            (traits.py); topics are found in the texts (three groups of alike texts in each of the four domains)
 planted    24 categories of preference, one for each trait; how often each is meant (Zipf: the r-th by 1/r); 200
-           people, each with weights over categories (Dirichlet); how a topic shifts them; 8 "models", each a taste
-           for traits by which texts are attributed to it; who wins a pair; the phrases that name why (7 of each
-           category in 30 wordings, 5,040 in all), a part of them at random (`noise`)
+           people whose weights over categories follow a few latent tastes that they share in different degrees; how
+           a topic shifts them; 8 "models", each a taste for traits by which texts are attributed to it; who wins a
+           pair; the phrases that name why (7 of each category in 30 wordings, 5,040 in all), a part of them at
+           random (`noise`)
 a choice   a person meets two texts of one topic by two models, one category comes to mind, drawn by the person's
            weights among those in which the texts differ, and the text with more of its trait wins with probability
            sigmoid(sharpness x difference). An annotator who sees the winner names one to three categories that speak
            for it; another one, who does not, names a category in which the two differ.
+held out   half of the choices are between texts of one half, which the other choices never show
 
 Nothing here is a result about people. What the pipeline finds is scored against what was planted.
 """
@@ -23,7 +25,6 @@ import numpy as np
 from prefcore.data import ratings
 from prefcore.data.ratings import Text
 from prefcore.data.types import Parameters
-from prefcore.methods.canonical_basis.extraction import Comparison
 from prefcore.methods.canonical_basis.world.traits import NAMES, phrases, scale_of, zipf
 
 MODELS = 8
@@ -33,14 +34,15 @@ LEAST = 0.5  # standard deviations: a trait separates two texts from there on
 class World(NamedTuple):
     """texts [n], their traits [n, 24] in standard scores; author [MODELS, 24]: mean traits of what a model showed.
 
-    phrases [5040] and phrase_category [5040]; weights [P, 24] of each person. A choice, [N] each: topic, person, first
-    and second (positions of texts), models [N, 2], first_wins, blind (the category of the annotator who does not see
-    the winner). A mention, [M] each: owner (position of its choice), phrase.
+    phrases [5040] and phrase_category [5040]; weights [P, 24] of each person. A choice, [N] each: topic, held_out,
+    person, first and second (positions of texts), models [N, 2], first_wins, blind (the category of the annotator who
+    does not see the winner). A mention, [M] each: owner (position of its choice), phrase.
     """
 
     texts: list[Text]
     traits: np.ndarray
     topic: np.ndarray
+    held_out: np.ndarray
     author: np.ndarray
     phrases: list[str]
     phrase_category: np.ndarray
@@ -70,13 +72,13 @@ class World(NamedTuple):
         return np.where(self.first_wins, self.second, self.first)
 
 
-def open_world(p: Parameters) -> World:
-    """The planted world of a notebook's parameters, on `world_texts` training texts of build/<profile>/."""
+def open_world(p: Parameters, seed: int) -> World:
+    """The planted world of one training seed, on `world_texts` training texts of build/<profile>/ that it draws."""
     texts = ratings.read_texts(Path("build") / p.profile / "texts.jsonl")
     return plant(
-        ratings.choose(texts, p.world_texts, p.seed, split="train"), people=p.planted_people,
-        choices=p.planted_choices, per_domain=p.topics_per_domain, concentration=p.concentration,
-        taste=p.taste, sharpness=p.sharpness, noise=p.noise, seed=p.seed,
+        ratings.choose(texts, p.world_texts, p.seed + seed, split="train"), people=p.planted_people,
+        choices=p.planted_choices, per_domain=p.topics_per_domain, factors=p.factors, spread=p.spread,
+        factor_share=p.factor_share, taste=p.taste, sharpness=p.sharpness, noise=p.noise, seed=p.seed + seed,
     )  # fmt: skip
 
 
@@ -93,46 +95,15 @@ def describe(world: World, *, size: int) -> str:
     return "\n".join(lines)
 
 
-def compare_texts(world: World, rows: np.ndarray) -> list[Comparison]:
-    """These choices as an extractor sees them."""
-    texts = [text.text for text in world.texts]
-    return [Comparison(f"planted:{i}", texts[world.first[i]], texts[world.second[i]], bool(world.first_wins[i]))
-            for i in rows.tolist()]  # fmt: skip
-
-
-def first_named(world: World, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(positions in `rows` of the choices that mention anything, the first phrase that each of them mentions)."""
-    found = [np.flatnonzero(world.owner == i)[:1] for i in rows]
-    kept = [n for n, mention in enumerate(found) if len(mention)]
-    return np.array(kept, int), world.phrase[np.concatenate([found[n] for n in kept])]
-
-
-def explains(world: World, category: np.ndarray, meaning: np.ndarray) -> np.ndarray:
-    """[N, C] bool: the choice mentions the category, and whoever knows only what it means names the winner.
-
-    category [M] of each mention (-1: none); meaning [C] the trait that the name of a category stands for. The explainer
-    is the trait's meter, which names the winner where it has at least half a standard score more of it.
-    """
-    mentioned = np.zeros((len(world.person), len(meaning)), bool)
-    inside = category >= 0
-    mentioned[world.owner[inside], category[inside]] = True
-    return mentioned & (world.gap >= LEAST)[:, meaning]
-
-
-def planted_in(world: World, choice: int) -> list[int]:
-    """The categories that one choice mentions."""
-    return world.phrase_category[world.phrase[world.owner == choice]].tolist()
-
-
-def duels(world: World, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(winning model, losing model) of these choices."""
-    ahead = np.where(world.first_wins[rows], 0, 1)
+def duels(world: World) -> tuple[np.ndarray, np.ndarray]:
+    """(winning model, losing model) [N] of each choice."""
+    rows, ahead = np.arange(len(world.person)), np.where(world.first_wins, 0, 1)
     return world.models[rows, ahead], world.models[rows, 1 - ahead]
 
 
 def blind_duels(world: World) -> tuple[np.ndarray, np.ndarray]:
     """(models with more, models with less) [N] of the trait that the annotator who is blind to the winner names."""
-    winner, loser = duels(world, np.arange(len(world.person)))
+    winner, loser = duels(world)
     more = np.take_along_axis(world.gap, world.blind[:, None], 1)[:, 0] > 0
     return np.where(more, winner, loser), np.where(more, loser, winner)
 
@@ -156,12 +127,12 @@ def find_topics(texts: Sequence[Text], *, per_domain: int, seed: int) -> np.ndar
     return topic
 
 
-def plant(texts: Sequence[Text], *, people: int, choices: int, per_domain: int, concentration: float, taste: float,
-          sharpness: float, noise: float, seed: int) -> World:  # fmt: skip
+def plant(texts: Sequence[Text], *, people: int, choices: int, per_domain: int, factors: int, spread: float,
+          factor_share: float, taste: float, sharpness: float, noise: float, seed: int) -> World:  # fmt: skip
     """A planted world on these texts with about `choices` choices (those of texts that nothing separates are left out).
 
-    concentration: of the Dirichlet of people's weights (higher: people are more alike). taste: standard deviation of a
-    model's log-odds for a text per standard score. sharpness: per standard score. noise: share of random phrases.
+    factors, spread, factor_share: see `weigh`. taste: standard deviation of a model's log-odds for a
+    text per standard score. sharpness: per standard score. noise: share of random phrases.
     """
     if people < 2:
         raise ValueError(f"people is {people}; variation across individuals needs at least two")
@@ -170,17 +141,19 @@ def plant(texts: Sequence[Text], *, people: int, choices: int, per_domain: int, 
     topic = find_topics(texts, per_domain=per_domain, seed=seed)
     kinds, topics = len(NAMES), int(topic.max()) + 1
     often = zipf(kinds)
-    weights = rng.dirichlet(concentration * kinds * often, size=people)
+    weights = weigh(often, people, factors=factors, spread=spread, factor_share=factor_share, rng=rng)
     shift = rng.lognormal(0, 0.5, size=(topics, kinds))
     likes = rng.normal(0, taste, size=(MODELS, kinds))
     person, models = rng.integers(people, size=choices), np.argsort(rng.random((choices, MODELS)), 1)[:, :2]
     where = rng.choice(topics, size=choices, p=np.bincount(topic, minlength=topics) / len(topic))
-    first, second = (_draw(where, models[:, k], topic, traits @ likes.T, rng) for k in range(2))
+    held_out, half = rng.random(choices) < 0.5, rng.permutation(len(texts)) % 2
+    group, pool = 2 * where + held_out, 2 * topic + half
+    first, second = (_draw(group, models[:, k], pool, traits @ likes.T, rng) for k in range(2))
     gap = traits[first] - traits[second]
     apart = np.abs(gap) >= LEAST
     usable = (first != second) & apart.any(1)
-    person, models, where, first, second, gap, apart = (
-        x[usable] for x in (person, models, where, first, second, gap, apart)
+    person, models, where, held_out, first, second, gap, apart = (
+        x[usable] for x in (person, models, where, held_out, first, second, gap, apart)
     )
     wish = np.maximum(weights[person] * shift[where], 1e-12) * apart
     meant = _pick(wish, rng)
@@ -195,9 +168,25 @@ def plant(texts: Sequence[Text], *, people: int, choices: int, per_domain: int, 
     phrase = order[category, rng.choice(order.shape[1], size=len(category), p=zipf(order.shape[1]))]
     author = _author(models, np.stack([first, second], 1), traits)
     return World(
-        list(texts), traits, where, author, wordings, meant_by, weights, person, first, second, models, first_wins,
-        blind, owner, phrase,
+        list(texts), traits, where, held_out, author, wordings, meant_by, weights, person, first, second, models,
+        first_wins, blind, owner, phrase,
     )  # fmt: skip
+
+
+def weigh(
+    often: np.ndarray, people: int, *, factors: int, spread: float, factor_share: float, rng: np.random.Generator
+) -> np.ndarray:
+    """[P, C] each person's weights, which sum to 1: softmax(log often + spread x deviation), deviations of variance 1.
+
+    A deviation follows `factors` latent tastes, which load on all categories, by `factor_share` of its variance; the
+    rest is the person's alone. So what a person likes tells of what else that person likes.
+    """
+    loadings = rng.normal(size=(factors, len(often)))
+    loadings /= np.linalg.norm(loadings, axis=0)
+    tastes, own = rng.normal(size=(people, factors)), rng.normal(size=(people, len(often)))
+    scores = np.log(often) + spread * (np.sqrt(factor_share) * tastes @ loadings + np.sqrt(1 - factor_share) * own)
+    weights = np.exp(scores - scores.max(1, keepdims=True))
+    return weights / weights.sum(1, keepdims=True)
 
 
 def _draw(where, model, topic, odds, rng) -> np.ndarray:

@@ -57,6 +57,9 @@ def check_elf(path: str | Path) -> None:
     path = Path(path)
     if not path.is_file():
         raise BinaryError(f"{path}: no such file; check the path")
+    with path.open("rb") as raw:
+        if raw.read(24) == b"version https://git-lfs.":
+            raise BinaryError(f"{path}: is a pointer of Git LFS, and the file itself is not here; call `git lfs pull`")
     try:
         with path.open("rb") as raw:
             elf = ELFFile(raw)

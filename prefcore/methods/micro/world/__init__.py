@@ -1,5 +1,6 @@
-"""The made-up part of the chapter: six planted groups of people who judge real texts by opposite wishes.
+"""The made-up part of the chapter: who judges how often.
 
-In: pools of real texts with their measures. Out: votes to learn from, and a test set whose choice probabilities are
-known exactly, so that the floor of an ignorant reward is a number and no estimate.
+Planted groups of people with opposite wishes (`planted`), and shares of measured criteria (`measured`). In: pools of
+real texts with their measures, and pairs of them. Out: populations whose choice probabilities are known exactly, so
+that the floor of an ignorant reward is a number and no estimate.
 """

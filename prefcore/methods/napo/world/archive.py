@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 ARCHIVE = Path("data/pictures/easy_vqa-1.0-py3-none-any.whl")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # of your own pictures; others are refused before they are decoded
@@ -83,15 +83,37 @@ def read_picture(path: Path, where: str) -> np.ndarray:
 
 
 def decode(raw: bytes, where: str) -> np.ndarray:
-    """A picture as [H, W, 3] uint8; ValueError with its place where it is none, is broken, or is too large."""
+    """A picture as [H, W, 3] uint8, as a viewer shows it: turned as its camera says, on white where it is transparent.
+
+    ValueError with its place where it is none, is broken, moves, or is too large.
+    """
     try:
         with Image.open(io.BytesIO(raw), formats=FORMATS) as picture:
             if picture.width * picture.height > LARGEST:
                 raise ValueError(f"{where}: {picture.width} x {picture.height} pixels are more than {LARGEST}")
-            return np.array(picture.convert("RGB"))
+            if (frames := getattr(picture, "n_frames", 1)) > 1:
+                raise ValueError(f"{where}: holds {frames} pictures one after another; give one")
+            return np.array(_flat(_eight_bit(ImageOps.exif_transpose(picture))))
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        what = f"cannot be read as a picture ({type(error).__name__}: {error})"
+        seen = "no bytes" if not raw else "none of their marks" if isinstance(error, UnidentifiedImageError) else error
+        what = f"cannot be read as a picture ({seen})"
         raise ValueError(f"{where}: {what}; give a whole {', '.join(FORMATS)} file") from error
+
+
+def _eight_bit(picture: Image.Image) -> Image.Image:
+    """Grey of 16 bits as grey of 8: Pillow itself would cut every value at 255."""
+    if not picture.mode.startswith("I"):
+        return picture
+    values = np.asarray(picture).astype(np.int64)
+    return Image.fromarray((values / 257).round().clip(0, 255).astype(np.uint8))
+
+
+def _flat(picture: Image.Image) -> Image.Image:
+    """The picture as RGB; what is transparent shows white."""
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert("RGB")
 
 
 def _member(box: zipfile.ZipFile, name: str) -> bytes:

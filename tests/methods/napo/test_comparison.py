@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from prefcore.data.types import freeze
-from prefcore.lab import comparison, verdicts
+from prefcore.lab import verdicts
+from prefcore.methods.napo import comparison
 
 P = freeze({"seed": 0})
 
