@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from datasketch import MinHash, MinHashLSH
 
-from prefcore.data import views
+from prefcore.data import datasets, views
 from prefcore.data.types import Pair, Ranked, Unary, Voted
 from prefcore.doctor import finding
 from prefcore.doctor.finding import Finding
 from prefcore.lab import own
 
-CONTROL = re.compile(r"<\|[a-z0-9_]+\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:bos|eos|pad|unk)>|<(?:start|end)_of_turn>")
+CONTROL = re.compile(rf"{datasets.CONTROL.pattern}|</?s>|<(?:bos|eos|pad|unk)>")  # and what a run does not mention
 SPEAKER = re.compile(r"(?m)^\s*(?:Human|User|Assistant|###\s*(?:Instruction|Response))\s*:")
 REFUSAL = re.compile(r"(?i)\b(?:i(?:'m| am) (?:sorry|unable)|i can(?:not|'t) (?:help|assist|provide)|as an ai\b)")
 NEAR = 0.8  # from this share of common word triples on two prompts are near-duplicates
