@@ -114,7 +114,8 @@ def data_size_curve(frame: pd.DataFrame, ax: Axes, *, label: str = "gold score",
     ax.set(xlabel="training data (prompts)", ylabel=_label(label, unit), xticks=sorted(frame["prompts"].unique()))
     ax.xaxis.set_major_formatter(ScalarFormatter())
     ax.xaxis.set_minor_locator(NullLocator())
-    return _legend(ax)
+    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))  # beside, as intervals fill the whole axes
+    return ax
 
 
 def reliability(frame: pd.DataFrame, ax: Axes) -> Axes:
