@@ -10,6 +10,7 @@ DATA   := $(BIN)/python -m prefcore.data.sources
 PIP    := -m pip install -qq --disable-pip-version-check
 BCO    := $(VENV)/peers/trl-1.13.0
 ANGR   := $(VENV)/peers/angr
+SITE   := $(VENV)/peers/site
 TAUGHT := build/quick/reference/config.json
 
 # Notebooks and stages find this environment's python and kernel, whatever else the user has installed.
@@ -22,7 +23,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env angr data repro test lab smoke study bench lint clean lock
+.PHONY: help env angr data repro test lab smoke study bench site lint clean lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
@@ -61,8 +62,8 @@ repro: data angr  ## environment, data, and every stage of dvc.yaml
 test: $(ENV)  ## environment and tests; needs no network once .venv exists
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-lab: $(ENV)  ## JupyterLab on the notebooks
-	$(BIN)/python -m jupyterlab --notebook-dir=.
+lab: $(ENV)  ## JupyterLab, at the map of all chapters
+	$(BIN)/python -m jupyterlab --notebook-dir=. notebooks/index.ipynb
 
 smoke: $(ENV)  ## every notebook with a tiny random model
 	$(BIN)/python -m prefcore smoke
@@ -82,6 +83,20 @@ $(TAUGHT): | data
 # TRL 1.13.0 is the last with BCO. It lies beside the environment, never in it.
 $(BCO)/.complete: $(ENV)
 	test -e $@ || $(BIN)/python $(PIP) --no-deps --upgrade --target $(BCO) trl==1.13.0
+	@touch $@
+
+site: $(SITE)/.complete  ## site/, results as pages to read, from executed studies (runs/study) and committed metrics
+	@rm -rf build/site
+	@$(SITE)/bin/python -m docs.pages build/site/pages
+	@$(SITE)/bin/python -m sphinx -q -W -c docs -d build/site/doctrees build/site/pages build/site/html
+	@rm -rf site && cp -R build/site/html site
+	@du -sh site
+
+# The builder of the pages, which needs nothing of the environment and so leaves it as it is.
+$(SITE)/.complete: docs/requirements.txt
+	@test -x $(SITE)/bin/pip || $(PYTHON) -m venv $(SITE)
+	@echo "installing Sphinx and MyST-NB into $(SITE) (half a minute)"
+	@$(SITE)/bin/python $(PIP) -r $<
 	@touch $@
 
 lint: $(ENV)  ## ruff

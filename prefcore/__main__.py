@@ -8,7 +8,10 @@ python -m prefcore verdicts                 every verdict of the studies, made a
 python -m prefcore smoke [--device cuda]    every notebook with a tiny random model
 python -m prefcore run METHOD --data FILE_OR_HUB_ID [--set key=value ...] [--drop-bad] [--name NAME]
                               [--columns prompt=COLUMN,chosen=COLUMN,...]
-python -m prefcore run chase_sql --data FILE_OR_FOLDER [--databases DIR] [--eval-data ... --eval-databases DIR]
+python -m prefcore run chase_sql --data FILE_OR_FOLDER [--databases DIR] [--set generator=... selector=...]
+python -m prefcore run chase_sql --database FILE --question TEXT [--evidence TEXT] --set generator=URL#MODEL
+python -m prefcore compare --data FILE_OR_HUB_ID [--methods dpo odpo osp kto bco ulma] [--set ...] [--name NAME]
+python -m prefcore score MODEL DATA [--reference MODEL] [--columns ...]      how often it prefers what people prefer
 python -m prefcore doctor DATA [--policy MODEL] [--out FOLDER]     what is in the data, and which method is for it
 python -m prefcore sample RUN --prompt TEXT [--prompt TEXT ...]
 python -m prefcore export RUN FOLDER [--gguf]       adapter and base as one plain transformers model, with a card
@@ -16,19 +19,19 @@ python -m prefcore env                      what a bug report needs to say about
 """
 
 import argparse
-import inspect
 import json
 import os
 import sys
 import time
 import warnings
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import yaml
 
-DATABASES = ("databases", "eval_data", "eval_databases")  # what `run` also takes for a method on databases
+from prefcore.lab.by_name import function
+
+POLICIES = ("dpo", "odpo", "osp", "kto", "bco", "ulma")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,15 +49,25 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("study").add_argument("method")
     commands.add_parser("verdicts").add_argument("--profile", default="study")
     commands.add_parser("smoke").add_argument("--device", default="cpu")
-    run = commands.add_parser("run")
+    run, compare = commands.add_parser("run"), commands.add_parser("compare")
     run.add_argument("method")
-    run.add_argument("--data", required=True)
-    run.add_argument("--set", dest="values", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
-    run.add_argument("--drop-bad", action="store_true")
-    run.add_argument("--columns", default="", metavar="NAME=COLUMN,...")
-    run.add_argument("--name", default="")
-    for name in DATABASES:
-        run.add_argument(f"--{name.replace('_', '-')}", default="")
+    for command in (run, compare):
+        command.add_argument("--data", default="")
+        command.add_argument("--set", dest="values", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
+        command.add_argument("--drop-bad", action="store_true")
+        command.add_argument("--columns", default="", metavar="NAME=COLUMN,...")
+        command.add_argument("--name", default="")
+    asked = ("databases", "database", "question", "evidence")
+    for name in asked:
+        run.add_argument(f"--{name}", default="")
+    compare.add_argument("--methods", nargs="+", default=POLICIES, choices=POLICIES)
+    compare.set_defaults(method="compare", **dict.fromkeys(asked, ""))
+    score = commands.add_parser("score")
+    score.add_argument("model")
+    score.add_argument("data")
+    score.add_argument("--reference", default="")
+    score.add_argument("--columns", default="", metavar="NAME=COLUMN,...")
+    score.add_argument("--out", default="")
     talk = commands.add_parser("sample")
     talk.add_argument("run")
     talk.add_argument("--prompt", action="append", required=True)
@@ -71,18 +84,10 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("env")
     given = parser.parse_args(arguments)
     actions: dict[str, Callable] = {
-        "data": _data,
-        "stage": _stage,
-        "notebook": _notebook,
-        "study": _study,
-        "verdicts": _verdicts,
-        "smoke": _smoke,
-        "run": _run,
-        "sample": _sample,
-        "export": _export,
-        "doctor": _doctor,
+        "data": _data, "stage": _stage, "notebook": _notebook, "study": _study, "verdicts": _verdicts, "smoke": _smoke,
+        "run": _run, "compare": _compare, "score": _score, "sample": _sample, "export": _export, "doctor": _doctor,
         "env": _env,
-    }
+    }  # fmt: skip
     sys.modules.setdefault("rfc3987_syntax", None)  # a grammar that jsonschema would build for a second, and not use
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -120,18 +125,6 @@ def run_stage(name: str, params: dict) -> None:
     print(f"{name} ({params['profile']}): {time.monotonic() - start:.0f} s", flush=True)
 
 
-def function(name: str) -> Callable:
-    """prefcore.<module>.<function>, imported only now, as no command needs all modules."""
-    module, _, last = f"prefcore.{name}".rpartition(".")
-    try:
-        found = getattr(import_module(module), last)
-    except (ImportError, AttributeError):
-        found = None
-    if not inspect.isfunction(found):
-        raise ValueError(f"there is no function prefcore.{name}; dvc.yaml has the names of all stages")
-    return found
-
-
 def run_notebook(method: str, params: dict) -> None:
     """The notebook of a method with the profile's parameters; the executed copy goes to runs/<profile>/<method>/."""
     from prefcore.lab import notebooks, parameters
@@ -141,20 +134,6 @@ def run_notebook(method: str, params: dict) -> None:
     notebooks.execute(path, folder / "notebook.ipynb", parameters.choose(path, params))
     notebooks.export_html(folder / "notebook.ipynb", folder / "notebook.html")
     print(f"{method} ({params['profile']}): {time.monotonic() - start:.0f} s", flush=True)
-
-
-# Chapters whose own data teach nothing: the function of (source, parameters, names of those set by hand) that applies a
-# trained model to them, or groups and measures them.
-APPLIED = {"gennm": "methods.gennm.apply.run", "canonical_basis": "methods.canonical_basis.own.run"}
-
-# Chapters whose data are no preferences of answers to prompts; each reader raises what is wrong with file and field.
-READERS = {
-    "margin_rm": "scoring.voters.read_enough",
-    "micro": "methods.micro.annotators.read",
-    "autoraters": "scoring.voters.read_enough",
-    "napo": "methods.napo.own.read_enough",
-    "chase_sql": "methods.chase_sql.candidates.read",
-}
 
 
 def _data(given) -> None:
@@ -197,100 +176,38 @@ def _verdicts(given) -> int:
 
 
 def _run(given) -> None:
-    from prefcore.data import files
-    from prefcore.data.types import freeze
-    from prefcore.lab import notebooks, parameters, settings
+    from prefcore.lab import own_run
 
-    path = f"notebooks/{given.method}.ipynb"
-    params = read_params()
-    values = parameters.choose(path, params) | {"data": given.data, "profile": "own"}
-    larger = params.get("study", {}).get(given.method) or {}
-    by_hand = settings.read(given.values, values, larger)
-    values |= by_hand
-    if given.method in APPLIED:
-        _no_columns(given)
-        if given.name:
-            raise ValueError(f"--name: {given.method} trains nothing, and numbers its folders itself")
-        function(APPLIED[given.method])(given.data, freeze(values), list(by_hand))
-        return
-    parameters.check(path, values)
-    for name in DATABASES:
-        if told := getattr(given, name):
-            if name not in values:
-                raise ValueError(f"{given.method} reads no databases: leave out --{name.replace('_', '-')}")
-            values[name] = told
-    if given.method in READERS:
-        values, folder, counts = _own_form(given, values, by_hand)
-    else:
-        values, folder, counts = _preferences(given, values, by_hand, larger)
-    notebooks.execute(path, folder / "notebook.ipynb", values)
-    notebooks.export_html(folder / "notebook.ipynb", folder / "notebook.html")
-    metrics = Path("metrics") / values["profile"] / f"{given.method}.json"
-    if metrics.exists():
-        known = json.loads(metrics.read_text(encoding="utf-8"))
-        files.write_metrics(known | {"rows": counts}, values["profile"], given.method)
-    print(f"read {folder / 'notebook.html'}; numbers are in {metrics}")
+    own_run.run(given, read_params())
 
 
-def _preferences(given, values: dict, by_hand: dict, larger: dict) -> tuple[dict, Path, dict]:
-    """(values, folder, counts of rows) for pairs, labels or scores; bad input stops here, before any training."""
-    from prefcore.data import datasets
-    from prefcore.lab import own, settings
+def _compare(given) -> None:
+    from prefcore.lab import own_run
 
-    columns = dict(settings.column(item) for item in given.columns.split(",")) if given.columns else {}
-    found = own.usable(datasets.scan(given.data, columns=columns), given.method, given.data)
-    if not given.drop_bad:
-        datasets.demand(found)
-    ready = own.prepare(found, given.method, values, by_hand, larger)
-    content = "".join(map(repr, ready.records))
-    profile, folder = own.folder_for(given.data, given.method, ready.values, content, given.name)
-    data = datasets.write(ready.records, folder / "data.jsonl")
-    if found.problems:
-        print(f"{len(found.problems)} rows are left out: {found.problems[0]}")
-    print("\n".join(ready.notes))
-    return ready.values | {"profile": profile, "data": str(data)}, folder, ready.counts
+    own_run.compare(given, read_params())
 
 
-def _own_form(given, values: dict, by_hand: dict) -> tuple[dict, Path, dict]:
-    """The same for a chapter whose rows have a form of their own, which it reads from where they are."""
-    from prefcore.lab import own
+def _score(given) -> None:
+    from prefcore.lab import own, score, settings
 
-    if given.drop_bad:
-        raise ValueError(f"{given.method} leaves out no rows: mend the data, and call it without --drop-bad")
-    _no_columns(given)
-    found = function(READERS[given.method])(given.data)
-    if "databases" in values:
-        _check_databases(values)
-    sizes = own.sizes_of_votes(found, values)
-    values = values | {name: size for name, size in sizes.items() if name not in by_hand}
-    counts = {"usable": len(found[0] if isinstance(found, tuple) else found)} | {name: values[name] for name in sizes}
-    profile, folder = own.folder_for(given.data, given.method, values, own.fingerprint(given.data), given.name)
-    print(", ".join(f"{name} {count}" for name, count in counts.items()))
-    return values | {"profile": profile}, folder, counts
+    found = score.score(
+        str(_model_of(given.model)), given.data, base=given.reference, columns=settings.columns(given.columns)
+    )
+    print("\n".join([*found.notes, f"by {found.by}:", score.summarise(found).round(3).to_string(index=False)]))
+    folder = score.write(found, Path(given.out or f"runs/own/{own.stem_of(given.data)}/score"))
+    print(f"the pairs are in {folder / 'pairs.csv'}, and the numbers in {folder / 'score.json'}")
 
 
-def _no_columns(given) -> None:
-    if given.columns:
-        raise ValueError(f"--columns is for pairs, labels and scores; {given.method} reads rows of its own form")
-
-
-def _check_databases(values: dict) -> None:
-    """What can be wrong with databases and a second data set is said before anything is trained."""
-    from prefcore.methods.chase_sql import candidates
-
-    candidates.find_databases(values["data"], values["databases"])
-    if values["eval_databases"] and not values["eval_data"]:
-        raise ValueError("--eval-databases without --eval-data: name the questions on these databases, too")
-    if values["eval_data"]:
-        candidates.read(values["eval_data"])
-        candidates.find_databases(values["eval_data"], values["eval_databases"])
+def _model_of(name: str) -> Path:
+    """The folder of a model: that of a run, or any other; a hub id stays what it is."""
+    folder = Path(name)
+    return folder / "model" if (folder / "model").is_dir() else folder
 
 
 def _load_run(run: str):
     from prefcore.engine import models
 
-    folder = Path(run)
-    folder = folder / "model" if (folder / "model").is_dir() else folder
+    folder = _model_of(run)
     if not any((folder / name).exists() for name in ("config.json", "adapter_config.json")):
         raise FileNotFoundError(
             f"{folder} holds no model: name a folder of runs/ that a notebook has saved, or a model folder"

@@ -28,7 +28,8 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, P
 from prefcore.data import files, ratings
 from prefcore.data.types import freeze
 from prefcore.lab import pipeline
-from prefcore.methods.chase_sql.world import databases, language_model
+from prefcore.methods.chase_sql import candidates, evidence, prompts
+from prefcore.methods.chase_sql.world import databases
 from prefcore.methods.gennm.world import programs
 from prefcore.methods.napo import tower
 from prefcore.methods.napo.world import archive, pictures
@@ -59,7 +60,6 @@ METHODS = {  # random scorers and judges say little, so no threshold may leave a
         "max_code": 400, "max_prompt": 48, "max_completion": 12, "samples": 3, "unseen": ["pine"], "test_share": 0.34,
         "validation_share": 0.34, "draws": 60, "sympo_epochs": 1,
     },
-    "chase_sql": {"attempts": 1, "lm_tokens": 8},
     "compare": {"confirm_nats": 0.001},
 }
 SHARED = {
@@ -71,8 +71,7 @@ SHARED = {
     "voted_pairs": {"train": 48, "validation": 12, "test": 12},
     "tower_pictures": 48, "tower_epochs": 1, "language_layers": 2, "taught_rows": 24, "taught_epochs": 1,
     "preference_rows": 32, "tested_questions": 10,
-    "sql_rows": 12, "sql_questions": {"train": 2, "dev": 1, "test": 1}, "sql_lessons": 2, "sql_lm_lessons": 12,
-    "sql_lm_layers": 1,
+    "sql_rows": 12, "sql_questions": 2, "sql_draws": 2,
 }  # fmt: skip
 SIZES = {
     "prompts": 12, "validation_prompts": 4, "test_prompts": 6, "seeds": 2, "demonstrations": 8,
@@ -85,9 +84,7 @@ SIZES = {
     "pool_texts": [64, 24, 24], "asked_texts": [32, 16, 16], "drawn_pairs": 400, "budgets": [2, 3],
     "world_texts": 64, "planted_choices": 2000, "silhouette_sample": 60, "basis_sizes": [1, 2, 3],
     "train_functions": 8, "validation_functions": 3, "test_functions": 8, "asked_functions": 3,
-    "train_questions": 2, "queries": 2, "temperatures": [0.5], "lm_train_questions": 1,
-    "lm_test_questions": 1, "lm_samples": 1, "verdict_pairs": 4, "verdict_questions": 1,
-    "draws": 3, "subset_pairs": 6, "samples": 6,
+    "draws": 3, "subset_pairs": 6, "samples": 6, "questions": 2,
     # pictures
     "validation_questions": 4, "test_questions": 6, "text_pairs": 6, "text_held_out": 4, "text_seeds": 1,
     "noises": [0.4], "noise_arms": ["dpo-biased", "napo-fixed"],
@@ -155,9 +152,10 @@ def workspace(folder: Path, *, device: str = "cpu") -> dict:
         steps = dict.fromkeys(("found", "of_the_size", "decompiled", "with_truth", "with_names"), len(made))
         files.write_metrics({"steps": steps, **programs.by_project(made)}, "smoke", "programs")
         for stage in (pipeline.fit_reference, pipeline.fit_scorers, pipeline.fit_judge, pipeline.make_preferences,
-                      pipeline.make_bank, votes.prepare, pictures.prepare, tower.fit, tower.fit_biased, databases.build,
-                      language_model.fit):  # fmt: skip
+                      pipeline.make_bank, votes.prepare, pictures.prepare, tower.fit, tower.fit_biased,
+                      databases.build):  # fmt: skip
             stage(shared, build)
+        write_candidates(build / "sql_world" / "questions.jsonl")
     return params
 
 
@@ -173,6 +171,18 @@ def shrink_block(quick: Mapping, study: Mapping) -> dict:
     """Sizes at toy size; any other list as the study has it, as it names arms."""
     toy = {k: SIZES.get(k, study.get(k, v) if isinstance(v, list) else v) for k, v in quick.items()}
     return toy | ({"sizes": {name: SIZES["sizes"][name] for name in quick["sizes"]}} if "sizes" in quick else {})
+
+
+def write_candidates(source: Path, seed: int = 0) -> None:
+    """Queries for the questions of the world, each the right one or that of another question, by the toss of a coin."""
+    rng, rows = np.random.default_rng(seed), databases.read_questions(source)
+    systems, done = (*prompts.STRATEGIES, evidence.GREEDY, evidence.BLIND), []
+    for row in rows:
+        others = [other.gold for other in rows if other.db_id == row.db_id and other.id != row.id]
+        drawn = [row.gold if rng.random() < 0.5 else str(rng.choice(others)) for _ in systems]
+        made = tuple(map(candidates.Candidate, systems, drawn))
+        done.append(candidates.Question(row.id, row.db_id, row.question, row.gold, made))
+    candidates.write(Path(evidence.CANDIDATES), done, {"model": "none: the toss of a coin"})
 
 
 def make_texts(seed: int = 0) -> list[ratings.Text]:

@@ -226,17 +226,31 @@ def test_questions_need_their_databases_before_anything_is_run(fails):
         "run", "chase_sql", "--data", "own.jsonl")
     assert "elsewhere: no such folder" in fails("run", "chase_sql", "--data", "own.jsonl", "--databases", "elsewhere")
     Path("database").mkdir()
-    ready = ("run", "chase_sql", "--data", "own.jsonl")
-    assert "--eval-databases without --eval-data" in fails(*ready, "--eval-databases", "database")
-    assert "other.jsonl: no such file" in fails(*ready, "--eval-data", "other.jsonl")
     Path("bad.jsonl").write_bytes(lines({"question": "?"}))
     assert "bad.jsonl: no question that can be read" in fails("run", "chase_sql", "--data", "bad.jsonl")
 
 
 def test_a_method_without_databases_takes_none(fails):
     Path("own.jsonl").write_bytes(lines(GOOD))
-    assert fails("run", "dpo", "--data", "own.jsonl", "--eval-data", "own.jsonl") == (
-        "error: dpo reads no databases: leave out --eval-data")
+    assert fails("run", "dpo", "--data", "own.jsonl", "--databases", "here") == (
+        "error: dpo reads no databases: leave out --databases")
+    assert "go together, without --data, with chase_sql" in fails("run", "dpo", "--database", "a", "--question", "b")
+    assert fails("run", "dpo") == "error: dpo needs --data FILE_OR_HUB_ID"
+
+
+def test_a_question_goes_to_the_answer_and_not_to_the_notebook(toy_world, monkeypatch, fails):
+    from prefcore.methods.chase_sql import apply
+
+    asked = []
+    monkeypatch.setattr(apply, "ask", lambda *told: asked.append(told))
+    monkeypatch.setattr(apply, "answer_all", lambda *told: asked.append(told))
+    named = ("--set", "generator=http://localhost:1/v1#m", "queries=3")
+    assert main(["run", "chase_sql", "--database", "my.sqlite", "--question", "How many?", *named]) == 0
+    assert main(["run", "chase_sql", "--data", "own.jsonl", "--databases", "here", *named]) == 0
+    (database, question, evidence, p), (data, databases, _) = asked
+    assert (database, question, evidence, p.queries) == ("my.sqlite", "How many?", "", 3)
+    assert (data, databases, p.generator) == ("own.jsonl", "here", "http://localhost:1/v1#m")
+    assert "go together" in fails("run", "chase_sql", "--database", "my.sqlite")
 
 
 def test_candidates_and_databases_reach_the_notebook(toy_world, monkeypatch):
@@ -245,11 +259,24 @@ def test_candidates_and_databases_reach_the_notebook(toy_world, monkeypatch):
     monkeypatch.setattr(notebooks, "export_html", lambda *_: None)
     Path("own.jsonl").write_bytes(lines(ASKED))
     Path("here").mkdir()
-    named = ("--databases", "here", "--eval-data", "own.jsonl", "--eval-databases", "here", "--set", "folds=3")
+    named = ("--databases", "here", "--set", "folds=3")
     assert main(["run", "chase_sql", "--data", "own.jsonl", *named]) == 0
-    told = {name: started[0][name] for name in ("data", "databases", "eval_data", "eval_databases", "folds", "profile")}
-    assert told == {"data": "own.jsonl", "databases": "here", "eval_data": "own.jsonl", "eval_databases": "here",
-                    "folds": 3, "profile": "own/own"}  # fmt: skip
+    told = {name: started[0][name] for name in ("data", "databases", "folds", "profile")}
+    assert told == {"data": "own.jsonl", "databases": "here", "folds": 3, "profile": "own/own"}
+
+
+def test_methods_are_compared_on_all_rows_each_with_a_rate_of_its_own(toy_world, monkeypatch, capsys):
+    started = []
+    monkeypatch.setattr(notebooks, "execute", lambda path, output, values: started.append((path, values)))
+    monkeypatch.setattr(notebooks, "export_html", lambda *_: None)
+    Path("own.jsonl").write_bytes(lines(*MANY))
+    assert main(["compare", "--data", "own.jsonl", "--methods", "kto", "dpo", "--set", "seeds=3"]) == 0
+    ((path, values),) = started
+    assert path == "notebooks/compare.ipynb" and values["arms"] == values["confirm"] == ["kto-many", "dpo-many"]
+    assert values["rates"] == [5e-4, 1e-3, 2e-3] and values["seeds"] == 3 and values["sizes"]["many"] == 16
+    assert main(["compare", "--data", "own.jsonl", "--set", "rates=[0.001]"]) == 0
+    assert started[1][1]["rates"] == [0.001] and len(started[1][1]["arms"]) == 6
+    assert main(["compare"]) == 1 and "compare needs --data" in capsys.readouterr().err
 
 
 def test_a_command_of_its_own_says_the_same_line(toy_world):

@@ -145,7 +145,8 @@ def test_a_method_has_a_block_a_file_a_test_and_a_notebook():
     tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests" / "methods").glob("test_*.py")}
     tests |= {path.name for path in (ROOT / "tests" / "methods").iterdir() if list(path.glob("test_*.py"))}
     chapters = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
-    assert set(METHODS) == files == tests == chapters - set(TOGETHER) and set(TOGETHER) < chapters
+    assert set(METHODS) == files == tests == chapters - {*TOGETHER, *parameters.PAGES}
+    assert {*TOGETHER, *parameters.PAGES} < chapters
     assert list(PARAMS["methods"])[-1] == "overview"
 
 
@@ -309,6 +310,7 @@ def test_caches_of_tools_do_not_make_a_stage_look_changed():
 
 SOURCES = [
     *CODE, *PAGES, *(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "benchmarks").glob("*.py"),
+    *(path for path in (ROOT / "docs").iterdir() if path.is_file()),
     *(ROOT / name for name in ("Makefile", "params.yaml", "dvc.yaml", "pyproject.toml", "requirements.lock",
                                "environment.yml", "CITATION.cff", ".ci/run", ".gitignore", ".dvcignore", "NOTICE")),
 ]  # fmt: skip
@@ -322,7 +324,10 @@ def test_no_path_of_a_machine_and_no_registry_host_is_named(path):
     assert not re.findall(hosts, text)
 
 
-@pytest.mark.parametrize("path", [*CODE, *(ROOT / "benchmarks").glob("*.py")], ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", [*CODE, *(ROOT / "benchmarks").glob("*.py"), *(ROOT / "docs").glob("*.py")],
+    ids=lambda p: str(p.relative_to(ROOT)),
+)  # fmt: skip
 def test_nothing_unpickles_evaluates_or_runs_foreign_code(path):
     tree = ast.parse(path.read_text())
     modules = {name.split(".")[0] for name in imported(path.read_text())}

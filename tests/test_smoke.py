@@ -21,7 +21,7 @@ from transformers import AutoModel
 from prefcore import smoke
 from prefcore.__main__ import main
 from prefcore.engine import machine
-from prefcore.lab import overview, parameters, runs, verdicts
+from prefcore.lab import notebooks, overview, parameters, runs, verdicts
 from prefcore.methods.gennm import limits
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -132,6 +132,14 @@ def test_the_notebook_runs_to_its_end_and_leaves_metrics_and_a_page_to_read(repo
     assert metrics["arms"]
 
 
+@pytest.mark.parametrize("name", ["index", "doctor"])
+def test_a_page_that_is_no_stage_runs_in_the_folder_of_the_notebooks_as_a_reader_would_run_it(repository, name):
+    values = {"profile": "smoke"}
+    folder = repository.folder / "notebooks"
+    notebooks.execute(folder / f"{name}.ipynb", folder / f"{name}.done.ipynb", values, root=folder)
+    (folder / f"{name}.done.ipynb").unlink()
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_each_method_leaves_history_scores_and_claims(repository, name):
     folder = repository.folder / "runs" / "smoke" / name
@@ -162,7 +170,9 @@ def test_every_verdict_is_made_again_from_committed_files_and_a_changed_one_fail
         copy(repository.folder / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     assert main(["verdicts", "--profile", "smoke"]) == 0
-    assert "11 chapters" in (said := capsys.readouterr().out) and "0 verdicts differ" in said
+    blocks = yaml.safe_load(Path("params.yaml").read_text())["methods"].values()
+    named = sum("claims" in (block or {}) for block in blocks)
+    assert f"{named} chapters" in (said := capsys.readouterr().out) and "0 verdicts differ" in said
     path = Path("metrics/smoke/kto.json")
     path.write_text(path.read_text().replace('"verdict": "not tested"', '"verdict": "held"', 1))
     assert main(["verdicts", "--profile", "smoke"]) == 1

@@ -52,20 +52,23 @@ class Plan(NamedTuple):
 
 
 def encode_prompt(prompt, tokenizer) -> list[int]:
-    """Token ids of a text prompt, or of chat messages up to where the assistant speaks.
+    """Token ids of a text prompt, or of chat messages up to where the assistant speaks."""
+    return encode_text(prompt, tokenizer) if isinstance(prompt, str) else encode_chat(prompt, tokenizer, opens=True)
 
-    The chat template is rendered around placeholders and the contents are put in as plain text, so that a message
-    which spells a control token cannot become one.
+
+def encode_chat(messages, tokenizer, *, opens: bool) -> list[int]:
+    """Token ids of chat messages by the tokenizer's template; opens: whether the assistant's next turn begins.
+
+    The template is rendered around placeholders and the contents are put in as plain text, so that a message which
+    spells a control token cannot become one.
     """
-    if isinstance(prompt, str):
-        return encode_text(prompt, tokenizer)
     if tokenizer.chat_template is None:
         raise ValueError("these are chat messages, but the tokenizer has no chat template: give a text prompt instead")
-    marks = [f"\u2402{i}\u2403" for i in range(len(prompt))]
-    messages = [{"role": m["role"], "content": mark} for m, mark in zip(prompt, marks, strict=True)]
-    rest = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    marks = [f"\u2402{i}\u2403" for i in range(len(messages))]
+    marked = [{"role": m["role"], "content": mark} for m, mark in zip(messages, marks, strict=True)]
+    rest = tokenizer.apply_chat_template(marked, tokenize=False, add_generation_prompt=opens)
     ids = []
-    for message, mark in zip(prompt, marks, strict=True):
+    for message, mark in zip(messages, marks, strict=True):
         before, found, rest = rest.partition(mark)
         if not found:
             raise ValueError(

@@ -8,6 +8,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from prefcore.engine.reference import merged, score_all
 
 BLOCK = 512  # words whose weights are summed before one of them is looked for; about the root of a vocabulary's size
 PADDING = 16  # tokens that longer prompts may pad a group by; one more pass over the weights costs about 30
+SHARED = 128  # tokens: prompts that begin with as many equal ones are read once that far
 
 
 class Sample(NamedTuple):
@@ -178,28 +180,72 @@ def _write_batch(policy, tokenizer, prompts: list[tuple], uniforms: Tensor, choo
 def _read(policy, prompts: list[tuple], pad_id: int) -> tuple[Tensor, DynamicCache, Tensor]:
     """(logits [B, V] after each prompt, keys and values, 1 where they are of a token [B, T]), each prompt read once.
 
-    Prompts of unlike lengths are read apart, and their keys and values put side by side so that they end together. Only
-    a state that is more than keys and values (a convolution's) comes from one pass.
+    Prompts of unlike lengths are read apart, and their keys and values put side by side so that they end together; a
+    long common beginning is read once. Only a state that is more than keys and values (a convolution's) comes from one
+    pass.
     """
-    device, own = next(policy.parameters()).device, DynamicCache(config=policy.config)
-    distinct = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
-    plain = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in own.layers)
-    parts = []
-    for group in _group(list(distinct)) if plain else [list(distinct)]:
-        ids, seen = (part.to(device) for part in pad_left(group, pad_id))
-        cache = DynamicCache() if plain else own
-        parts.append((_predict(policy, ids, seen, cache), cache, seen))
-    logits, caches, masks = zip(*parts, strict=True)
+    device = next(policy.parameters()).device
+    kinds = {type(layer) for layer in DynamicCache(config=policy.config).layers}
+    unlike, parts = list(dict.fromkeys(prompts)), []
+    if not kinds <= {DynamicLayer, DynamicSlidingWindowLayer}:
+        parts.append((unlike, *_read_group(policy, unlike, pad_id, 0, DynamicCache(config=policy.config))))
+        families = []
+    else:
+        families = _families(unlike) if kinds <= {DynamicLayer} else [(0, _group(unlike))]
+    for start, groups in families:
+        begun = DynamicCache()
+        if start:
+            first = torch.tensor([groups[0][0][:start]], device=device)
+            _predict(policy, first, torch.ones_like(first), begun)
+        for group in groups:
+            parts.append((group, *_read_group(policy, group, pad_id, start, copy.deepcopy(begun))))
+    groups, logits, caches, masks = zip(*sorted(parts, key=lambda part: part[-1].shape[1]), strict=True)
     width = masks[-1].shape[1]
     for layers in zip(*(cache.layers for cache in caches), strict=True) if len(caches) > 1 else ():
         for name in ("keys", "values"):
             found = [getattr(layer, name) for layer in layers]
             setattr(layers[-1], name, torch.cat([pad(x, (0, 0, width - x.shape[2], 0)) for x in found]))
+    distinct = {prompt: i for i, prompt in enumerate(prompt for group in groups for prompt in group)}
     place = torch.tensor([distinct[prompt] for prompt in prompts], device=device)
-    if len(distinct) < len(prompts):
+    if len(distinct) < len(prompts) or list(distinct) != prompts:
         caches[-1].reorder_cache(place)
     seen = torch.cat([pad(mask, (width - mask.shape[1], 0)) for mask in masks])
     return torch.cat(logits)[place], caches[-1], seen[place]
+
+
+def _read_group(policy, group: list[tuple], pad_id: int, start: int, cache) -> tuple[Tensor, DynamicCache, Tensor]:
+    """The same for prompts whose first `start` tokens `cache` holds already, once for all of them."""
+    device = next(policy.parameters()).device
+    ids, seen = (part.to(device) for part in pad_left([prompt[start:] for prompt in group], pad_id))
+    if start:
+        cache.batch_repeat_interleave(len(group))
+        seen = pad(seen, (start, 0), value=1)
+    return _predict(policy, ids, seen, cache), cache, seen
+
+
+def _families(prompts: list[tuple]) -> list[tuple[int, list[list[tuple]]]]:
+    """(number of tokens that all begin with, prompts in groups) for each family with a long common beginning, and for
+    all others together. Every prompt keeps a token or more to itself, which its first answer follows; groups of a
+    family are of one length, as padding must not come between two tokens."""
+    found: list[tuple[int, list[tuple]]] = []
+    for prompt in sorted(prompts):
+        start = _common(found[-1][1][0][: found[-1][0]], prompt[:-1]) if found else 0
+        if start >= SHARED:
+            found[-1] = start, [*found[-1][1], prompt]
+        else:
+            found.append((len(prompt) - 1, [prompt]))
+    together = [(start, family) for start, family in found if len(family) > 1]
+    inside = {prompt for _, family in together for prompt in family}
+    alone = [prompt for prompt in prompts if prompt not in inside]
+    of_one_length = [(start, [list(same) for _, same in groupby(sorted(family, key=len), key=len)])
+                     for start, family in together]  # fmt: skip
+    return [*([(0, _group(alone))] if alone else []), *of_one_length]
+
+
+def _common(first: tuple, second: tuple) -> int:
+    """How many tokens two prompts begin with alike."""
+    ends = (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
+    return next(ends, min(len(first), len(second)))
 
 
 def _group(prompts: list[tuple]) -> list[list[tuple]]:

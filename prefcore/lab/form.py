@@ -10,7 +10,7 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 from prefcore.lab.notebooks import cleaned, headings, read
-from prefcore.lab.parameters import is_parameters
+from prefcore.lab.parameters import PAGES, is_parameters
 
 HEADINGS = (
     "Method and claim", "Parameters", "The data", "The objective", "Training", "Evaluation", "What it says", "Save",
@@ -33,7 +33,7 @@ def check(path: str | Path) -> list[str]:
     if (kernel.get("name"), kernel.get("language")) != ("python3", "python"):
         problems.append(f"its kernelspec is {dict(kernel)}; name must be python3 and language python")
     found = [h for cell in nb.cells for h in headings(cell)]
-    if path.stem != "overview" and found != list(HEADINGS):
+    if path.stem not in PAGES and found != list(HEADINGS):
         problems.append(f"its headings are {found}; they must be {list(HEADINGS)}")
     if sum(is_parameters(cell) for cell in nb.cells) != 1:
         problems.append('must have one cell tagged "parameters"')

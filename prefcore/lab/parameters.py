@@ -11,6 +11,8 @@ from pathlib import Path
 
 from prefcore.data.types import Parameters, freeze
 
+PAGES = ("overview", "index", "doctor")  # notebooks that test no paper
+
 
 def merge(params: Mapping, method: str) -> dict:
     """Parameters of a notebook from the content of params.yaml: profile, then common, methods.<m>, <profile>.<m>.
@@ -27,6 +29,12 @@ def merge(params: Mapping, method: str) -> dict:
             block = block[key]
         merged |= block or {}
     return merged
+
+
+def chapters() -> list[str]:
+    """The notebooks of the current folder that test a paper, DPO first."""
+    found = {path.stem for path in Path("notebooks").glob("*.ipynb")} - set(PAGES)
+    return sorted(found, key=lambda name: (name != "dpo", name))
 
 
 def defaults(path: str | Path) -> dict:

@@ -41,12 +41,15 @@ def read(items: Sequence[str], values: Mapping, known: Mapping) -> dict:
     return found
 
 
-def column(item: str) -> tuple[str, str]:
-    """(what a reader calls a column, what the data call it) of one item of --columns."""
-    name, equals, own = (part.strip() for part in item.partition("="))
-    if not (name and equals and own):
-        raise ValueError(f"--columns {item}: give NAME=COLUMN, as chosen=best")
-    return name, own
+def columns(text: str) -> dict[str, str]:
+    """What a reader calls a column -> what the data call it, from --columns NAME=COLUMN,..."""
+    found = {}
+    for item in text.split(",") if text else ():
+        name, equals, own = (part.strip() for part in item.partition("="))
+        if not (name and equals and own):
+            raise ValueError(f"--columns {item}: give NAME=COLUMN, as chosen=best")
+        found[name] = own
+    return found
 
 
 def _value(text: str, like, known):

@@ -8,21 +8,25 @@ them.
 import asyncio
 import hashlib
 import json
+import math
 import os
 import random
+import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from prefcore.data.types import Parameters
 from prefcore.engine import collate, models
 from prefcore.engine.reference import weight_hash
-from prefcore.engine.sample import sample
+from prefcore.engine.sample import draw_token, write
 
 KEY = "PREFCORE_API_KEY"  # environment variable; the key itself is never written, logged or part of a cache's name
-VERSION = "2"  # raise it when `local` or engine/sample.py gives other answers to the same requests
+VERSION = "3"  # raise it when `local` or engine/sample.py gives other answers to the same requests
 ANSWERS = Path("build/llm")
 GREEDY = 1e-4  # a temperature at which only the likeliest token is drawn
 RETRIED = (408, 409, 429, 500, 502, 503, 504)
@@ -46,13 +50,23 @@ def open_model(name: str, p: Parameters) -> LanguageModel:
     Answers are kept under build/llm/: those of a server by its name, those of a local model by `fingerprint`, so that
     a model that was trained anew in the same folder is asked anew. Of p: device, threads, dtype.
     """
-    if name.startswith(("http://", "https://")):
-        url, mark, model = name.partition("#")
-        if not mark or not model:
-            raise ValueError(f"{name} names no model: write the address, a # and the model's name")
-        return cached(endpoint(url, model), ANSWERS, name)
+    if is_server(name):
+        return cached(endpoint(*address(name)), ANSWERS, name)
     tokenizer, policy = models.load(p, name)
     return cached(local(policy, tokenizer), ANSWERS, fingerprint(policy, tokenizer))
+
+
+def is_server(name: str) -> bool:
+    """Whether it is an address."""
+    return name.startswith(("http://", "https://"))
+
+
+def address(name: str) -> tuple[str, str]:
+    """(address, model) of a server's name. ValueError where it names no model."""
+    url, mark, model = name.partition("#")
+    if not mark or not model:
+        raise ValueError(f"{name} names no model: write the address, a # and the model's name")
+    return url, model
 
 
 def fingerprint(policy, tokenizer) -> str:
@@ -85,8 +99,9 @@ def _plain(value):
     return sorted(value) if isinstance(value, set | frozenset) else str(value)
 
 
-def local(policy, tokenizer, *, batch_size: int = 32) -> LanguageModel:
-    """A loaded causal language model. Requests of one temperature, length and seed are drawn together, as one sample.
+def local(policy, tokenizer, *, batch_size: int = 64) -> LanguageModel:
+    """A loaded causal language model. Requests of one temperature and length are drawn together, and a prompt that has
+    several seeds is read once; requests of one seed are one sample.
 
     A message's text stays text: control tokens inside it are not obeyed. Without a chat template the contents are
     joined by blank lines. An answer depends on the request and on its place among those drawn together.
@@ -94,15 +109,18 @@ def local(policy, tokenizer, *, batch_size: int = 32) -> LanguageModel:
 
     def answer(requests: Sequence[Request]) -> list[str]:
         answers = [""] * len(requests)
-        groups: dict[tuple, list[int]] = {}
+        groups: dict[tuple, dict[int, list[int]]] = {}
         for i, request in enumerate(requests):
-            groups.setdefault((request.temperature, request.max_tokens, request.seed), []).append(i)
-        for (temperature, max_tokens, seed), members in groups.items():
+            seeds = groups.setdefault((request.temperature, request.max_tokens), {})
+            seeds.setdefault(request.seed, []).append(i)
+        for (temperature, max_tokens), seeds in groups.items():
+            members = [i for own in seeds.values() for i in own]
+            uniforms = [np.random.default_rng(seed).random((len(own), max_tokens)) for seed, own in seeds.items()]
             ids = [prompt_ids(requests[i].messages, tokenizer) for i in members]
-            how = {"max_new_tokens": max_tokens, "seed": seed, "temperature": max(temperature, GREEDY)}
-            drawn = sample(policy, tokenizer, ids, batch_size=batch_size, **how)
+            choose = partial(draw_token, temperature=max(temperature, GREEDY))
+            drawn = write(policy, tokenizer, ids, np.concatenate(uniforms), choose, batch_size)
             for i, one in zip(members, drawn, strict=True):
-                answers[i] = one.text.strip()
+                answers[i] = tokenizer.decode(one.ids).strip()
         return answers
 
     return answer
@@ -116,60 +134,106 @@ def prompt_ids(messages: Sequence[tuple[str, str]], tokenizer) -> list[int]:
     return collate.encode_prompt("\n\n".join(content for _, content in messages), tokenizer)
 
 
-def endpoint(
-    url: str, model: str, *, concurrency: int = 4, retries: int = 5, timeout: float = 60.0, pause: float = 1.0
-) -> LanguageModel:
-    """A server at `url` (up to and with /v1). At most `concurrency` requests at a time.
+def endpoint(url: str, model: str, **how) -> LanguageModel:
+    """A server at `url` (up to and with /v1); `how` as for `post`. RuntimeError where it gives no answer."""
+
+    def answer(requests: Sequence[Request]) -> list[str]:
+        return [_content(reply, model) for reply in post(url, model, [_body(r) for r in requests], **how)]
+
+    return answer
+
+
+def verdicts(url: str, model: str, **how) -> LanguageModel:
+    """The same server as a judge that answers A or B: each answer is P(A) among the two, as a number in a text.
+
+    By the log-probabilities where the server gives them, else 1 or 0 by the first letter of the two that stands alone
+    in its answer, and 0.5 where there is neither. A server that refuses to be asked for log-probabilities is asked
+    without.
+    """
+
+    def answer(requests: Sequence[Request]) -> list[str]:
+        bodies = [_body(request) for request in requests]
+        try:
+            replies = post(url, model, [body | {"logprobs": True, "top_logprobs": 20} for body in bodies], **how)
+        except Refused:
+            replies = post(url, model, bodies, **how)
+        return [f"{_share(reply, _content(reply, model)):.6f}" for reply in replies]
+
+    return answer
+
+
+class Refused(RuntimeError):
+    """The server will not answer such a request, however often it is asked."""
+
+
+def _body(request: Request) -> dict:
+    return {
+        "messages": [{"role": role, "content": content} for role, content in request.messages],
+        "temperature": request.temperature, "max_tokens": request.max_tokens, "seed": request.seed,
+    }  # fmt: skip
+
+
+def _share(reply, text: str) -> float:
+    """P(A) among A and B, at the first token of the answer that is one of them."""
+    for token in ((reply.json()["choices"][0].get("logprobs") or {}).get("content")) or ():
+        if token.get("token", "").strip(" *\n\"'().") in ("A", "B"):
+            likely = {"A": 0.0, "B": 0.0}
+            for other in [token, *token.get("top_logprobs", ())]:
+                letter = other.get("token", "").strip(" *\n\"'().")
+                if letter in likely:
+                    likely[letter] = max(likely[letter], math.exp(other["logprob"]))
+            return likely["A"] / (likely["A"] + likely["B"])
+    alone = re.search(r"\b[AB]\b", text)
+    return {"A": 1.0, "B": 0.0}[alone[0]] if alone else 0.5
+
+
+def post(
+    url: str, model: str, bodies: Sequence[dict], *, concurrency: int = 4, retries: int = 5, timeout: float = 600.0,
+    pause: float = 1.0,
+) -> list:  # fmt: skip
+    """The server's replies, in order. At most `concurrency` requests at a time.
 
     Busy or broken answers and lost connections are tried again `retries` times, after pause, 2 pause, 4 pause ...
-    seconds with some jitter, or after what the server asks for. RuntimeError when it stays so, or at once where the
-    server refuses the request. The key, if there is one, is read from the environment variable PREFCORE_API_KEY.
+    seconds with some jitter, or after what the server asks for. RuntimeError when it stays so; Refused at once where
+    the server refuses the request. The key, if there is one, is read from the environment variable PREFCORE_API_KEY.
     """
     import httpx
 
-    async def ask(client: httpx.AsyncClient, gate: asyncio.Semaphore, request: Request) -> str:
-        body = {
-            "model": model,
-            "messages": [{"role": role, "content": content} for role, content in request.messages],
-            "temperature": request.temperature, "max_tokens": request.max_tokens, "seed": request.seed,
-        }  # fmt: skip
+    async def ask(client: httpx.AsyncClient, gate: asyncio.Semaphore, body: dict):
         async with gate:
             for attempt in range(retries + 1):
-                wait = pause * 2**attempt * (1 + random.Random(f"{request.seed}/{attempt}").random() / 4)
+                wait = pause * 2**attempt * (1 + random.Random(f"{body['seed']}/{attempt}").random() / 4)
                 try:
-                    reply = await client.post("chat/completions", json=body)
+                    reply = await client.post("chat/completions", json={"model": model} | body)
                 except httpx.TransportError as error:
                     problem = type(error).__name__
                 else:
                     if reply.status_code == 200:
-                        return _content(reply, model)
+                        return reply
                     problem = f"status {reply.status_code}"
                     if reply.status_code not in RETRIED:
-                        raise RuntimeError(f"{model} refused a request ({problem}: {reply.text[:200]})")
+                        raise Refused(f"{model} refused a request ({problem}: {reply.text[:200]})")
                     wait = _seconds(reply.headers.get("retry-after"), wait)
                 if attempt < retries:
                     await asyncio.sleep(wait)
         raise RuntimeError(f"{model} gave no answer after {retries + 1} tries ({problem}): is the server up?")
 
-    async def ask_all(requests: Sequence[Request]) -> list[str]:
+    async def ask_all():
         key = os.environ.get(KEY)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         gate = asyncio.Semaphore(concurrency)
         base = url.rstrip("/") + "/"
         async with httpx.AsyncClient(base_url=base, headers=headers, timeout=timeout, follow_redirects=False) as client:
-            return await asyncio.gather(*(ask(client, gate, request) for request in requests))
+            return await asyncio.gather(*(ask(client, gate, body) for body in bodies))
 
-    def answer(requests: Sequence[Request]) -> list[str]:
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return asyncio.run(ask_all(requests))
-        from concurrent.futures import ThreadPoolExecutor  # a notebook's kernel has a running loop
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(ask_all())
+    from concurrent.futures import ThreadPoolExecutor  # a notebook's kernel has a running loop
 
-        with ThreadPoolExecutor(1) as pool:
-            return pool.submit(asyncio.run, ask_all(requests)).result()
-
-    return answer
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, ask_all()).result()
 
 
 def _content(reply, model: str) -> str:

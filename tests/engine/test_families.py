@@ -12,6 +12,7 @@ from transformers.pytorch_utils import Conv1D
 
 from prefcore.data.types import Example
 from prefcore.engine import decoder, models, reference, train
+from prefcore.engine import sample as sampling
 from prefcore.engine.collate import collate, make_plan
 from prefcore.engine.logps import branch_logps, choose_path, frozen_depth, plain_logps, run_trunk
 from prefcore.engine.sample import sample
@@ -147,8 +148,13 @@ def test_log_probabilities_are_those_of_the_models_own_logits(draw, model):
     equal(score(model, rows[:1]), score_one_by_one(model, rows[:1]))
 
 
-def test_samples_have_the_models_own_log_probabilities(draw, model, tokenizer):
+@pytest.mark.parametrize("begun", [False, True])
+def test_samples_have_the_models_own_log_probabilities(draw, model, tokenizer, monkeypatch, begun):
+    """Also where four of the prompts begin alike, and that is read once."""
     prompts = [row.prompt for row in draw(6, 1)]
+    if begun:
+        prompts[2:] = [prompts[0][:3] + prompt for prompt in prompts[2:]]
+        monkeypatch.setattr(sampling, "SHARED", 3)
     drawn = sample(model, tokenizer, prompts, max_new_tokens=12, seed=0)
     ends = [(tokenizer.eos_token_id,) if one.finished else () for one in drawn]
     rows = [Example("", prompt, (one.ids + end,)) for prompt, one, end in zip(prompts, drawn, ends, strict=True)]

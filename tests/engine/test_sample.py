@@ -70,6 +70,25 @@ def test_a_prompt_is_read_once_however_often_it_is_asked(policy, tokenizer):
     assert sizes[:2] == [(2, 3), (12, 1)]
 
 
+def test_a_long_common_beginning_is_read_once_and_changes_no_sample(policy, tokenizer, monkeypatch):
+    """Two beginnings of nine tokens, each with endings of one, two and two tokens, and a prompt by itself."""
+    ends = [[20], [21, 22], [23, 24]]
+    prompts = [[*range(start, start + 9), *end] for start in (5, 40) for end in ends] + [[90, 91, 92]]
+    expected = draw(policy, tokenizer, [*prompts, prompts[1]])
+    monkeypatch.setattr(sampling, "SHARED", 9)
+    sizes = watch(policy)
+    same(draw(policy, tokenizer, [*prompts, prompts[1]]), expected)
+    assert sum(rows * width for rows, width in sizes[:7]) == 3 + 2 * 9 + 2 * (1 + 2 * 2)
+    assert sizes[7] == (8, 1)  # then all rows go on together
+
+
+def test_a_prompt_that_another_one_begins_with_keeps_a_token_to_itself(policy, tokenizer, monkeypatch):
+    prompts = [[5, 6, 7, 8], [5, 6, 7, 8, 9], [5, 6, 7, 8, 9, 10]]
+    expected = draw(policy, tokenizer, prompts)
+    monkeypatch.setattr(sampling, "SHARED", 2)
+    same(draw(policy, tokenizer, prompts), expected)
+
+
 def test_a_row_leaves_its_batch_when_it_has_ended(policy, tokenizer):
     prompts = draw_prompts(40)
     sizes = watch(policy)

@@ -12,7 +12,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from prefcore.lab import parameters
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+OURS = [path for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if path.stem not in ("index", "doctor")]
 CELL = 'name = "a"  # text\nbeta = 0.1  # unit: none, > 0\nsteps = 3  # optimiser steps\nfast = True  # or not'
 PARAMS = {
     "profile": "quick",

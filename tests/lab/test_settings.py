@@ -61,6 +61,7 @@ def test_a_setting_stands_once():
 
 
 def test_a_column_has_a_name_on_both_sides():
-    assert settings.column("chosen = best answer") == ("chosen", "best answer")
+    assert settings.columns("chosen = best answer,prompt=ask") == {"chosen": "best answer", "prompt": "ask"}
+    assert settings.columns("") == {}
     with pytest.raises(ValueError, match="--columns best: give NAME=COLUMN"):
-        settings.column("best")
+        settings.columns("best")

@@ -1,6 +1,7 @@
 """A language model as a tool: a stub server that misbehaves on purpose, a tiny random model, and the cache."""
 
 import json
+import math
 import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from prefcore.data.types import freeze
-from prefcore.engine import models
+from prefcore.engine import models, sample
 from prefcore.scoring import llm
 from prefcore.scoring.llm import Request
 
@@ -123,6 +124,18 @@ def test_the_key_goes_to_the_server_and_nowhere_else(stub, monkeypatch, tmp_path
     assert "sk-hidden" not in kept + str(refused.value) + "".join(capsys.readouterr())
 
 
+def test_a_judge_on_a_server_gives_probabilities_or_the_letter_that_it_says(stub):
+    def said(text, **logprobs):
+        return 200, {}, json.dumps({"choices": [{"message": {"content": text}} | logprobs]})
+
+    top = [{"token": " B", "logprob": math.log(0.6)}, {"token": "A", "logprob": math.log(0.2)}]
+    weighed = {"logprobs": {"content": [{"token": "\n", "logprob": 0.0}, top[0] | {"top_logprobs": top}]}}
+    stub.script = [said("B", **weighed), said("It is A."), said("neither"), (400, {}, "no logprobs"), said("B")]
+    ask = llm.verdicts(stub.url, "m", concurrency=1)
+    assert [float(ask([QUESTION])[0]) for _ in range(4)] == [0.25, 1.0, 0.5, 0.0]
+    assert [body.get("logprobs") for _, body in stub.seen] == [True, True, True, True, None]
+
+
 def test_a_redirect_is_not_followed_with_the_key(stub):
     stub.script = [(307, {"Location": "http://127.0.0.1:9/v1/chat/completions"}, "")]
     with pytest.raises(RuntimeError, match="refused.*307"):
@@ -187,6 +200,17 @@ def test_a_control_token_in_a_message_stays_text(toy_weights):
     plain = llm.prompt_ids((("user", "hello"),), tokenizer)
     spelled = llm.prompt_ids((("user", "hello <|im_end|>"),), tokenizer)
     assert spelled.count(tokenizer.eos_token_id) == plain.count(tokenizer.eos_token_id)
+
+
+def test_a_prompt_with_several_seeds_is_read_once_and_answered_as_if_alone(toy_weights, monkeypatch):
+    """The old grouping, one call for each seed, read a prompt again for every draw."""
+    tokenizer, policy = models.load_policy(str(toy_weights / "policy"))
+    warm = [QUESTION._replace(temperature=1.0, max_tokens=12, seed=seed) for seed in range(5)]
+    alone = [llm.local(policy, tokenizer)([request])[0] for request in warm]
+    read = []
+    monkeypatch.setattr(sample, "_read", lambda *given, real=sample._read: read.append(given[1]) or real(*given))
+    assert llm.local(policy, tokenizer)(warm) == alone
+    assert len(read) == 1 and len(set(read[0])) == 1
 
 
 def test_an_address_without_a_model_is_refused():

@@ -1,7 +1,5 @@
-"""CHASE-SQL (Pourreza et al. 2024, arXiv:2410.01943): which of many SQL candidates answers the question?
+"""CHASE-SQL (Pourreza et al. 2024, arXiv:2410.01943): a question to a database, answered by choosing among queries.
 
-In: questions on SQLite databases with candidates of several generators, drawn here on the embedded world (`world/`), or
-read from a user's files. Out: a selector that compares pairs of candidates in a tournament, and how often it is right.
-In the quick profile no language model has a part: queries are enumerated, and the selector is linear. The study adds a
-small language model that writes SQL, and one that is the paper's selector.
+In: an SQLite file, a question, and a language model (`system`, `apply`); or candidates that were written before
+(`evidence`). Out: the query that a judge of pairs chooses in a tournament, and how often such choices are right.
 """

@@ -1,6 +1,7 @@
 """Questions on databases with the SQL that some systems proposed, read from files; nothing is run here.
 
-    candidates.jsonl[.gz]   rows {question_id, db_id, question, gold, candidates: [{system, sql}]}, evidence if there is
+    candidates.jsonl[.gz]   rows {question_id, db_id, question, gold, evidence, candidates: [{system, sql}]};
+                            a first row {about: {...}} says what wrote them and how
     a folder                with candidates.* as above; or a Spider or BIRD folder as it is: dev.json (query or SQL, and
                             evidence), and predictions/NAME.sql, .txt (a line a question) or .json (BIRD's) if there are
 
@@ -8,6 +9,7 @@ A database NAME is looked for as NAME/NAME.sqlite, NAME/NAME.db or NAME.sqlite i
 `database` or `dev_databases` beside the rows unless another is named.
 """
 
+import gzip
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -21,14 +23,15 @@ FILES = tuple(f"candidates{end}{more}" for end in (".jsonl", ".json") for more i
 
 
 class Candidate(NamedTuple):
-    """What one system proposed; an empty text where it gave nothing."""
+    """What one system proposed, an empty text where it gave nothing; `draft` is what a fixer made it of, if one did."""
 
     system: str
     sql: str
+    draft: str | None = None
 
 
 class Question(NamedTuple):
-    """A question on one database, its gold query, and the candidates in the order of the file."""
+    """A question on one database, its gold query (empty where unknown), and the candidates in the file's order."""
 
     id: str
     db_id: str
@@ -48,10 +51,11 @@ class Unusable(NamedTuple):
     detail: str
 
 
-def read(source: str) -> tuple[list[Question], list[Unusable]]:
+def read(source: str, *, gold: bool = True) -> tuple[list[Question], list[Unusable]]:
     """(questions, unusable rows): a row that cannot be read is put aside, and the rest goes on.
 
-    A question without candidates is among the questions. DataError where there is no question at all.
+    gold: whether a row needs the right query. A question without candidates is among the questions. DataError where
+    there is no question at all.
     """
     path = Path(source)
     if path.is_dir():
@@ -65,7 +69,12 @@ def read(source: str) -> tuple[list[Question], list[Unusable]]:
         try:
             if isinstance(row, DataError):
                 raise row
+            if number == 0 and isinstance(row.values.get("about"), dict):
+                continue
             question = _question(row, number, predictions)
+            if gold and not question.gold:
+                has = ", ".join(map(repr, row.values))
+                raise fault(row, "gold", f"no right query, which is called gold, query or SQL; the row has {has}")
             if (question.db_id, question.id) in seen:
                 raise fault(row, "question_id", f"{short(question.id)} stands twice; number the questions")
             seen.add((question.db_id, question.id))
@@ -110,13 +119,31 @@ def _in_capitals(places: Sequence[Path]) -> list[Path]:
     return sorted(path for folder in folders for path in folder.iterdir() if path.name.lower() in wanted)
 
 
+def write(path: Path, questions: Sequence[Question], about: Mapping) -> None:
+    """The questions with their candidates as a file for `read`; .gz packs it, with equal bytes for equal rows."""
+    lines = [json.dumps({"about": about}, ensure_ascii=False)]
+    for one in questions:
+        proposed = [{k: v for k, v in candidate._asdict().items() if v is not None} for candidate in one.candidates]
+        row = {"question_id": one.id, "db_id": one.db_id, "question": one.question, "gold": one.gold,
+               "evidence": one.evidence, "candidates": proposed}  # fmt: skip
+        lines.append(json.dumps({k: v for k, v in row.items() if v != ""}, ensure_ascii=False))
+    raw = "".join(f"{line}\n" for line in lines).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.part")
+    aside.write_bytes(gzip.compress(raw, mtime=0) if path.suffix == ".gz" else raw)
+    aside.replace(path)
+
+
+def read_about(source: str) -> dict:
+    """What the first row of a file of candidates says about how they were made; {} where it says nothing."""
+    first = next(iter(rows(source)), None)
+    return {} if first is None or isinstance(first, DataError) else first.values.get("about") or {}
+
+
 def _question(row: Row, number: int, predictions: Mapping[str, Sequence[str]]) -> Question:
     values = row.values
     gold = next((name for name in ("gold", "query", "SQL") if values.get(name)), None)
-    if gold is None and {"db_id", "question"} <= values.keys():
-        has = ", ".join(map(repr, values))
-        raise fault(row, "gold", f"no right query, which is called gold, query or SQL; the row has {has}")
-    texts = [read_text(row, name) for name in ("db_id", "question", gold or "gold")]
+    texts = [read_text(row, name) for name in ("db_id", "question", gold) if name]
     id = number if values.get("question_id") is None else values["question_id"]
     if isinstance(id, bool) or not isinstance(id, int | str):
         raise fault(row, "question_id", f"{short(id)} is neither a number nor a text")
@@ -129,10 +156,7 @@ def _question(row: Row, number: int, predictions: Mapping[str, Sequence[str]]) -
     evidence = values.get("evidence") or ""
     if not isinstance(evidence, str):
         raise fault(row, "evidence", f"{short(evidence)} is no text")
-    names = [candidate.system for candidate in proposed]
-    proposed = [candidate if (n := names[:i].count(candidate.system)) == 0 else
-                candidate._replace(system=f"{candidate.system} ({n + 1})") for i, candidate in enumerate(proposed)]
-    return Question(str(id), *texts, tuple(proposed), evidence)  # a system's second answer counts as another system's
+    return Question(str(id), texts[0], texts[1], texts[2] if gold else "", tuple(proposed), evidence)
 
 
 def _candidate(row: Row, item) -> Candidate:
@@ -141,7 +165,10 @@ def _candidate(row: Row, item) -> Candidate:
     sql = item.get("sql")
     if not isinstance(sql, str | None):
         raise fault(row, "candidates", f"the SQL of {item['system']}, {short(sql)}, is no text")
-    return Candidate(item["system"], sql or "")
+    draft = item.get("draft")
+    if not isinstance(draft, str | None):
+        raise fault(row, "candidates", f"the draft of {item['system']}, {short(draft)}, is no text")
+    return Candidate(item["system"], sql or "", draft)
 
 
 def _predictions(folder: Path) -> dict[str, list[str]]:

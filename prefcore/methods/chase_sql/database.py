@@ -174,11 +174,6 @@ def _name(error: Exception) -> str:
     return "invalid SQL"
 
 
-def explain(connection: sqlite3.Connection, sql: str) -> Result:
-    """SQLite's plan of one statement without running it: rows (id, parent, unused, words)."""
-    return execute(connection, f"EXPLAIN QUERY PLAN {sql}")
-
-
 # --- equality: one function for clusters, labels and scores ---------------------------------------------------------
 
 
@@ -234,9 +229,11 @@ def tables(path: str | Path) -> dict[str, tuple[Column, ...]]:
 def foreign_keys(path: str | Path) -> list[tuple[str, str, str, str]]:
     """(table, column, table that it points to, column there) of every declared foreign key."""
     keys, schema = [], tables(path)
+    spelled = {name.lower(): name for name in schema}
     with closing(_connect(path)) as connection:
         for name in schema:
             for row in connection.execute("SELECT * FROM pragma_foreign_key_list(?)", (name,)).fetchall():
-                own = [column.name for column in schema.get(row[2], ()) if column.key]
-                keys.append((name, row[3], row[2], row[4] or (own[0] if own else "")))
+                parent = spelled.get(row[2].lower(), row[2])
+                own = [column.name for column in schema.get(parent, ()) if column.key]
+                keys.append((name, row[3], parent, row[4] or (own[0] if own else "")))
     return keys

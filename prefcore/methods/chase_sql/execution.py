@@ -1,6 +1,6 @@
 """Candidates that have been run: their results, clusters of equal results, and which of them are right."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import cache
 from pathlib import Path
@@ -10,10 +10,10 @@ import numpy as np
 import sqlglot
 from sqlglot.errors import SqlglotError
 
-from prefcore.methods.chase_sql import database
+from prefcore.methods.chase_sql import database, schema
 from prefcore.methods.chase_sql.candidates import Question, Unusable, database_path
-from prefcore.methods.chase_sql.database import Column, Result, as_set
-from prefcore.methods.chase_sql.sketch import sketch
+from prefcore.methods.chase_sql.database import Result, as_set
+from prefcore.methods.chase_sql.schema import Schema
 
 FAILED = -1  # the cluster of all candidates that gave no result
 DIALECTS = ("mysql", "postgres", "tsql", "bigquery", "snowflake", "oracle")
@@ -23,20 +23,18 @@ class Pool(NamedTuple):
     """The pool of candidates of one question, with their results: all that a selector may see, so gold is not here.
 
     clusters [n]: candidates with equal results have the same number, counted from 0 in the candidates' order; FAILED
-    for an error. `tables` is the schema of the database. absent [n]: with how many texts a candidate compares a column
-    that are in no cell of it.
+    for an error. `tables` is the schema of the database.
     """
 
     id: str
     db_id: str
     question: str
     evidence: str
-    tables: Mapping[str, Sequence[Column]]
+    tables: Schema
     systems: tuple[str, ...]
     sqls: tuple[str, ...]
     results: tuple[Result, ...]
     clusters: np.ndarray
-    absent: tuple[int, ...]
 
 
 class Executed(NamedTuple):
@@ -59,7 +57,7 @@ def run(questions: Sequence[Question], databases: str | Path, view: Callable = a
         here = [(i, question) for i, question in enumerate(questions) if question.db_id == db_id]
         try:
             path = database_path(databases, db_id)
-            tables = database.tables(path)
+            tables = schema.read(path)
             connection = database.open_database(path)
         except (FileNotFoundError, ValueError) as error:
             what = "missing database" if isinstance(error, FileNotFoundError) else "unreadable database"
@@ -75,7 +73,7 @@ def run(questions: Sequence[Question], databases: str | Path, view: Callable = a
     return Executed([pool for pool, _ in kept], [correct for _, correct in kept], unusable)
 
 
-def label(question: Question, connection, tables: Mapping, view: Callable = as_set):
+def label(question: Question, connection, tables: Schema, view: Callable = as_set):
     """(pool, which candidates are right, unusable) of one question; (None, None, unusable) where it has no use."""
     where = question.id, question.db_id
     if not question.candidates:
@@ -83,21 +81,39 @@ def label(question: Question, connection, tables: Mapping, view: Callable = as_s
     gold = database.execute(connection, question.gold)
     if gold.error:
         return None, None, [Unusable(*where, "", f"gold query: {gold.error}", gold.detail)]
-    run_once = cache(lambda sql: database.execute(connection, sql))
-    systems, sqls = zip(*question.candidates, strict=True)
-    results = tuple(run_once(sql) for sql in sqls)
-    correct = np.array([database.same(result, gold, view) for result in results])
+    made = pool(question, connection, tables, view)
+    correct = np.array([database.same(result, gold, view) for result in made.results])
     unusable = [Unusable(*where, system, f"candidate: {result.error}", result.detail + _dialect(sql, result))
-                for system, sql, result in zip(systems, sqls, results, strict=True) if result.error]  # fmt: skip
-    texts = question.question, question.evidence
-    absent = tuple(absent_texts(sql, connection, tables) for sql in sqls)
-    return Pool(*where, *texts, tables, systems, sqls, results, cluster(results, view), absent), correct, unusable
+                for system, sql, result in zip(made.systems, made.sqls, made.results, strict=True)
+                if result.error]  # fmt: skip
+    return made, correct, unusable
+
+
+def pool(question: Question, connection, tables: Schema, view: Callable = as_set) -> Pool:
+    """The question's candidates, each run once, in clusters."""
+    run_once = cache(lambda sql: database.execute(connection, sql))
+    systems, sqls, _ = zip(*question.candidates, strict=True)
+    results = tuple(run_once(sql) for sql in sqls)
+    texts = question.id, question.db_id, question.question, question.evidence
+    return Pool(*texts, tables, systems, sqls, results, cluster(results, view))
 
 
 def subset(executed: Executed, inside: np.ndarray) -> Executed:
     """The pools where `inside` [n] is true, with their labels; what could not be used is left behind."""
     at = np.flatnonzero(inside)
     return Executed([executed.pools[i] for i in at], [executed.correct[i] for i in at], [])
+
+
+def restrict(executed: Executed, keep: Callable[[str], bool]) -> Executed:
+    """The pools with those of their candidates whose system is kept; a question without any is left out."""
+    pools, correct = [], []
+    for one, truth in zip(executed.pools, executed.correct, strict=True):
+        at = [i for i, system in enumerate(one.systems) if keep(system)]
+        if at:
+            rows = {name: tuple(getattr(one, name)[i] for i in at) for name in ("systems", "sqls", "results")}
+            pools.append(one._replace(**rows, clusters=one.clusters[at]))
+            correct.append(truth[at])
+    return Executed(pools, correct, [])
 
 
 def cluster(results: Sequence[Result], view: Callable = as_set) -> np.ndarray:
@@ -111,27 +127,16 @@ def cluster_sizes(clusters: np.ndarray) -> np.ndarray:
     return np.where(clusters == FAILED, 0, (clusters[:, None] == clusters[None, :]).sum(1))
 
 
+def majority(pool: Pool) -> int:
+    """Self-consistency: the shortest query of the largest cluster, which is the first listed of such."""
+    sizes = cluster_sizes(pool.clusters)
+    inside = np.flatnonzero(pool.clusters == pool.clusters[int(np.argmax(sizes))])
+    return int(min(inside, key=lambda i: (len(pool.sqls[i]), pool.sqls[i])))
+
+
 def mixed(correct: np.ndarray) -> bool:
     """Whether some candidates are right and some are not: only there a choice matters."""
     return bool(correct.any() and not correct.all())
-
-
-def absent_texts(sql: str, connection, tables: Mapping[str, Sequence[Column]]) -> int:
-    """How many of the texts that a query compares a column with are in no cell of a column of that name, in any table
-    that it names; 0 for a query that cannot be read."""
-    one, missing = sketch(sql), 0
-    for name, text in one.compared:
-        places = [(table, c.name) for table, columns in tables.items() if table.lower() in one.tables
-                  for c in columns if c.name.lower() == name]  # fmt: skip
-        missing += bool(places) and not any(_holds(connection, *place, text) for place in places)
-    return missing
-
-
-def _holds(connection, table: str, column: str, text: str) -> bool:
-    table, column = (name.replace('"', '""') for name in (table, column))
-    quoted = text.replace("'", "''")
-    found = database.execute(connection, f"""SELECT 1 FROM "{table}" WHERE "{column}" = '{quoted}' LIMIT 1""")
-    return bool(found.rows)
 
 
 def _dialect(sql: str, result: Result) -> str:

@@ -1,29 +1,26 @@
-"""Value retrieval: which stored cells may the question mean? MinHash-LSH by spelling, then edit distance and embedding.
+"""Value retrieval: which stored cells may the question mean? Shared letters, then edit distance and embedding.
 
-CHASE-SQL (arXiv 2410.01943, section 3.2) in the manner of CHESS. Departs from the papers: keywords are spans of the
-question, no language model picks them; shingles are lower-cased and padded, so that case does not hide a value and
-short values have shingles too; both thresholds are our own.
+CHASE-SQL (arXiv 2410.01943, section 3.2) in the manner of CHESS: keywords, the cells nearest in spelling, a second look
+by edit similarity and embedding. Departs from the papers: spans of the question are keywords beside those that a model
+names; the Jaccard similarity of 3-grams is exact, by a sparse product, where they estimate it by MinHash; both
+thresholds are our own.
 """
 
-import hashlib
-import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import SequenceMatcher
-from pathlib import Path
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from datasketch import MinHash, MinHashLSH
-from safetensors.numpy import load_file, save_file
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import CountVectorizer
 
-from prefcore.methods.chase_sql.world.forms import Column, Condition
+from prefcore.methods.chase_sql import database
+from prefcore.methods.chase_sql.schema import Schema
 
-SCHEME = "affine64"  # of datasketch's permutations
-PERMUTATIONS = 100
-BANDS = (PERMUTATIONS, 1)  # one equal hash makes a candidate: what CHESS's threshold of 0.01 amounts to
-EMPTY = MinHash(num_perm=PERMUTATIONS, seed=1, scheme=SCHEME)  # whose permutations all others share
-NEAREST = 10  # candidates of a keyword, by estimated Jaccard similarity
+NEAREST = 10  # cells of a keyword, by Jaccard similarity
+LONGEST = 200  # letters of a cell that a question may quote; longer ones are texts, and are not indexed
 # CHESS has 0.3 and, for another encoder, 0.6. On training questions of the embedded world, edit similarity 0.7 keeps
 # 47 of 48 meant cells and 81 of 2,955 others; MiniLM knows little of abbreviations.
 LEAST_EDIT, LEAST_COSINE = 0.7, 0.15
@@ -38,53 +35,59 @@ STOP = frozenset(
 Embed = Callable[[Sequence[str]], np.ndarray]
 
 
+class Value(NamedTuple):
+    """A text that is stored in a column."""
+
+    table: str
+    column: str
+    text: str
+
+
 class Index(NamedTuple):
-    """cells[i] is a stored text with its column; signatures [n, PERMUTATIONS] are their MinHashes; lsh finds them."""
+    """cells[i] is a stored text with its column; grams [n, G] which 3-grams of letters it has; `left_out` says which
+    cells are not in it, and why."""
 
-    cells: tuple[tuple[Column, str], ...]
-    signatures: np.ndarray
-    lsh: MinHashLSH
-
-
-def build_index(contents: Mapping[Column, Iterable], cache: Path | None = None) -> Index:
-    """The index of all distinct texts of the columns. `cache` is a folder; signatures there are named by content."""
-    cells = tuple(dict.fromkeys(
-        (column, value) for column, values in contents.items() if not column.numeric
-        for value in values if isinstance(value, str) and value.strip()
-    ))  # fmt: skip
-    digest = hashlib.sha256(json.dumps([SCHEME, PERMUTATIONS, cells], ensure_ascii=False).encode()).hexdigest()
-    path = cache / f"{digest}.safetensors" if cache else None
-    if path and path.exists():
-        signatures = load_file(path)["signatures"]
-    else:
-        none = np.zeros((0, PERMUTATIONS), np.uint64)
-        signatures = np.stack([signature(value) for _, value in cells]) if cells else none
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            aside = path.with_suffix(".part")
-            save_file({"signatures": signatures}, aside)
-            aside.rename(path)
-    lsh = MinHashLSH(num_perm=PERMUTATIONS, params=BANDS)
-    for i, one in enumerate(signatures):
-        lsh.insert(i, _minhash(one))
-    return Index(cells, signatures, lsh)
+    cells: tuple[Value, ...]
+    grams: csr_matrix
+    count: Callable[[Sequence[str]], csr_matrix]
+    left_out: tuple[str, ...]
 
 
-def signature(text: str) -> np.ndarray:
-    """The MinHash [PERMUTATIONS] uint64 of the text's shingles."""
-    made = EMPTY.copy()
-    made.update_batch([shingle.encode() for shingle in shingles(text)])
-    return made.hashvalues.astype(np.uint64)
+def read_cells(schema: Schema, connection) -> tuple[list[Value], list[str]]:
+    """(all distinct texts of all columns, what could not be read or is too long to be quoted, in words)."""
+    cells, left_out = [], []
+    for table, columns in schema.items():
+        for column in columns:
+            name, place = (part.replace('"', '""') for part in (column.name, table))
+            found = database.execute(
+                connection, f"""SELECT DISTINCT "{name}" FROM "{place}" WHERE typeof("{name}") = 'text'"""
+            )
+            texts = [text for (text,) in found.rows if text.strip()]
+            cells += [Value(table, column.name, text) for text in texts if len(text) <= LONGEST]
+            if found.error:
+                left_out.append(f"{table}.{column.name}: all cells ({found.error}: {found.detail})")
+            elif many := sum(len(text) > LONGEST for text in texts):
+                left_out.append(f"{table}.{column.name}: {many} texts of more than {LONGEST} letters")
+    return cells, left_out
 
 
-def _minhash(hashes: np.ndarray) -> MinHash:
-    return MinHash(scheme=SCHEME, hashvalues=hashes, permutations=EMPTY.permutations)
+def build_index(cells: Sequence[Value], left_out: Sequence[str] = ()) -> Index:
+    """The index of these cells."""
+    reader = CountVectorizer(analyzer=shingles, dtype=np.float32)
+    if not cells:
+        return Index((), csr_matrix((0, 1), dtype=np.float32), lambda texts: csr_matrix((len(texts), 1)), (*left_out,))
+    grams = reader.fit_transform([cell.text for cell in cells])
+    return Index(tuple(cells), grams, partial(_count, reader), tuple(left_out))
+
+
+def _count(reader: CountVectorizer, texts: Sequence[str]) -> csr_matrix:
+    return reader.transform(texts)
 
 
 def shingles(text: str) -> set[str]:
     """Character 3-grams of the lower-cased text, with a space at both ends."""
     padded = f" {normalise(text)} "
-    return {padded[i : i + 3] for i in range(len(padded) - 2)} or {padded}
+    return {padded[i : i + 3] for i in range(len(padded) - 2)}
 
 
 def normalise(text: str) -> str:
@@ -105,52 +108,41 @@ def edit_similarity(a: str, b: str) -> float:
     return SequenceMatcher(None, normalise(a), normalise(b)).ratio()
 
 
-def near(keyword: str, index: Index) -> list[int]:
-    """Positions of the cells nearest to the keyword by estimated Jaccard similarity, at most NEAREST."""
-    wanted = signature(keyword)
-    found = np.array(sorted(index.lsh.query(_minhash(wanted))), int)
-    if not len(found):
-        return []
-    jaccard = (index.signatures[found] == wanted).mean(axis=1)
-    return found[np.argsort(-jaccard, kind="stable")[:NEAREST]].tolist()
+def nearest(words: Sequence[str], index: Index) -> list[list[int]]:
+    """For each word the positions of at most NEAREST cells that share 3-grams with it, by Jaccard similarity."""
+    shared = index.grams @ index.count(words).T
+    sizes = np.asarray(index.grams.sum(1)).ravel()
+    out = []
+    for i, word in enumerate(words):
+        both = shared[:, [i]].tocoo()
+        jaccard = both.data / (sizes[both.row] + len(shingles(word)) - both.data)
+        out.append(both.row[np.lexsort((both.row, -jaccard))[:NEAREST]].tolist())
+    return out
 
 
-def retrieve(question: str, index: Index, embed: Embed, *, most: int = 6) -> list[Condition]:
-    """column = cell for the cells that the question may mean, best first, at most `most`.
+def retrieve(question: str, index: Index, embed: Embed, *, named: Iterable[str] = (), most: int = 6) -> list[Value]:
+    """The cells that the question may mean, best first, at most `most`; `named`: keywords that somebody else found.
 
     A cell counts where edit similarity and cosine to a keyword reach LEAST_EDIT and LEAST_COSINE, and their sum reaches
     SHARE_OF_BEST of its column's best.
     """
-    hits = [(word, i) for word in keywords(question) for i in near(word, index)]
-    hits = [(word, i, edit_similarity(word, index.cells[i][1])) for word, i in hits]
+    words = list(dict.fromkeys([*named, *keywords(question)]))
+    if not words or not index.cells:
+        return []
+    hits = [(word, i) for word, found in zip(words, nearest(words, index), strict=True) for i in found]
+    hits = [(word, i, edit_similarity(word, index.cells[i].text)) for word, i in hits]
     hits = [hit for hit in hits if hit[2] >= LEAST_EDIT]
-    texts = list(dict.fromkeys([text for word, i, _ in hits for text in (word, normalise(index.cells[i][1]))]))
+    texts = list(dict.fromkeys(text for word, i, _ in hits for text in (word, normalise(index.cells[i].text))))
     if not texts:
         return []
     vectors = dict(zip(texts, embed(texts), strict=True))
     scored: dict[int, float] = {}
-    best: dict[Column, float] = {}
+    best: dict[tuple[str, str], float] = {}
     for word, i, edit in hits:
-        cosine = float(vectors[word] @ vectors[normalise(index.cells[i][1])])
+        cell = index.cells[i]
+        cosine = float(vectors[word] @ vectors[normalise(cell.text)])
         if cosine >= LEAST_COSINE:
-            column = index.cells[i][0]
             scored[i] = max(scored.get(i, 0.0), edit + cosine)
-            best[column] = max(best.get(column, 0.0), scored[i])
-    kept = [i for i, score in scored.items() if score >= SHARE_OF_BEST * best[index.cells[i][0]]]
-    order = sorted(kept, key=lambda i: (-scored[i], i))[:most]
-    return [Condition(index.cells[i][0], "=", index.cells[i][1]) for i in order]
-
-
-def spelled_in(question: str, columns: Sequence[Column], *, most: int = 6) -> list[Condition]:
-    """What is left without retrieval: keywords as the question spells them, capitalised ones first, in any column."""
-    capitals = {word: sum(part[0].isupper() for part in word.split()) for word in keywords(question)}
-    words = sorted(capitals, key=lambda word: (-capitals[word], -len(word)))
-    texts = [column for column in columns if not column.numeric]
-    return [Condition(column, "=", word) for word in words[:2] for column in texts][:most]
-
-
-def recall(found: Sequence[Condition], meant: Iterable[str]) -> float | None:
-    """Share of the texts that a gold query compares with that are among those found; None where it has none."""
-    meant = list(meant)
-    values = {condition.value for condition in found}
-    return sum(text in values for text in meant) / len(meant) if meant else None
+            best[cell[:2]] = max(best.get(cell[:2], 0.0), scored[i])
+    kept = [i for i, score in scored.items() if score >= SHARE_OF_BEST * best[index.cells[i][:2]]]
+    return [index.cells[i] for i in sorted(kept, key=lambda i: (-scored[i], i))[:most]]

@@ -2,5 +2,5 @@
 
 In: pairs of texts with people's votes (scoring/voters). Out: reward models, and how closely they follow other people's
 votes. labels.py draws one rater's choice, simulated_votes.py lets a language model play raters, losses.py is the
-method, reward_model.py an encoder with one output, evaluation.py holds models against votes.
+method, linear.py and tuned.py teach reward models by it, evaluation.py holds them against votes.
 """

@@ -14,7 +14,7 @@ import pandas as pd
 
 from prefcore.data.types import Pair, Parameters
 from prefcore.engine import collate, content, models, reference
-from prefcore.methods.margin_rm import reward_model
+from prefcore.scoring import reward_model
 from prefcore.scoring.votes import VotedPair
 
 

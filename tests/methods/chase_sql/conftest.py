@@ -1,22 +1,19 @@
-"""Four small databases of one schema with questions and the candidates of three made-up systems; and a small embedded
-world with generators taught on its training databases."""
+"""Four small databases of one schema with questions and the candidates of three made-up systems."""
 
 import sqlite3
-import zlib
 from contextlib import closing
 
 import numpy as np
 import pytest
 
-from prefcore.data.types import freeze
-from prefcore.methods.chase_sql import execution, strategies, system
+from prefcore.methods.chase_sql import execution
 from prefcore.methods.chase_sql.candidates import Candidate, Question
-from prefcore.methods.chase_sql.database import Column, Result
+from prefcore.methods.chase_sql.database import Result
 from prefcore.methods.chase_sql.execution import Pool
-from prefcore.methods.chase_sql.world import databases as embedded
+from prefcore.methods.chase_sql.schema import Column
 
-TABLES = {"pet": (Column("id", "INTEGER", 1), Column("name", "TEXT", 0), Column("age", "REAL", 0)),
-          "visit": (Column("pet", "INTEGER", 0), Column("day", "TEXT", 0))}  # fmt: skip
+TABLES = {"pet": (Column("id", "INTEGER", 1), Column("name", "TEXT"), Column("age", "REAL")),
+          "visit": (Column("pet", "INTEGER"), Column("day", "TEXT"))}  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -85,49 +82,6 @@ def pool():
         sqls = tuple(sqls or (f"SELECT {'x' * i}{i}" for i in range(len(clusters))))
         results = tuple(Result((), (), "invalid SQL", "x") if c < 0 else Result(("c",), ((int(c),),)) for c in clusters)
         systems = tuple(f"s{i}" for i in range(len(clusters)))
-        return Pool("q", "d", "Which?", "", TABLES, systems, sqls, results, clusters, (0,) * len(clusters))
+        return Pool("q", "d", "Which?", "", TABLES, systems, sqls, results, clusters)
 
     return make
-
-
-# --- the embedded world ------------------------------------------------------------------------------------------
-
-
-def embed_words(texts):
-    """A stand-in for an encoder: hashed words and their beginnings, of unit length."""
-    table = np.full((len(texts), 96), 1e-6)
-    for row, text in zip(table, texts, strict=True):
-        for word in text.lower().replace("_", " ").split():
-            row[zlib.crc32(word.strip(".,?;").encode()) % 96] += 1
-            row[zlib.crc32(word[:4].encode()) % 96] += 1
-    return table / np.linalg.norm(table, axis=1, keepdims=True)
-
-
-@pytest.fixture(name="embed_words", scope="session")
-def embed_words_fixture():
-    return system.cached(embed_words)
-
-
-@pytest.fixture(scope="session")
-def world(tmp_path_factory):
-    """The folder of a small embedded world."""
-    folder = tmp_path_factory.mktemp("build")
-    sizes = {"train": 3, "dev": 1, "test": 2}
-    embedded.build(freeze({"seed": 1, "sql_rows": 12, "sql_questions": sizes, "sql_lessons": 0}), folder)
-    return folder / "sql_world"
-
-
-@pytest.fixture(scope="session")
-def splits(world, embed_words, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("here"))  # where the index is kept
-        return {split: system.open_split(world, split, 5, embed_words) for split in ("train", "test")}
-
-
-@pytest.fixture(scope="session")
-def generators(splits, embed_words):
-    """The three without a language model, taught on the training databases."""
-    train = splits["train"]
-    shapes, golds = [q.shape for q in train.questions], [q.gold for q in train.questions]
-    both = train.connections | splits["test"].connections
-    return strategies.learn_generators(train.problems, shapes, golds, embed_words, both)

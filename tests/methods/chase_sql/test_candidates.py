@@ -31,10 +31,18 @@ def test_a_question_without_a_number_gets_that_of_its_row(tmp_path):
     assert [q.id for q in candidates.read(write(tmp_path / "c.jsonl", *rows))[0]] == ["0", "1"]
 
 
-def test_the_second_answer_of_a_system_counts_as_another_systems(tmp_path):
+def test_several_answers_of_a_system_are_its_draws_in_order(tmp_path):
     row = ROW | {"candidates": [{"system": "one", "sql": f"SELECT {i}"} for i in range(3)]}
     (question,), _ = candidates.read(write(tmp_path / "c.jsonl", row))
-    assert [candidate.system for candidate in question.candidates] == ["one", "one (2)", "one (3)"]
+    assert question.candidates == tuple(Candidate("one", f"SELECT {i}") for i in range(3))
+
+
+def test_a_question_without_its_right_query_can_be_asked_and_not_evaluated(tmp_path):
+    path = write(tmp_path / "c.jsonl", {"db_id": "pets", "question": "How many pets?"})
+    (question,), _ = candidates.read(path, gold=False)
+    assert (question.gold, question.candidates) == ("", ())
+    with pytest.raises(DataError, match="no right query"):
+        candidates.read(path)
 
 
 def test_a_packed_file_and_a_folder_that_holds_it_read_the_same(tmp_path):
@@ -43,6 +51,19 @@ def test_a_packed_file_and_a_folder_that_holds_it_read_the_same(tmp_path):
         packed.write(json.dumps(ROW) + "\n")
     packed_too = candidates.read(str(tmp_path / "candidates.jsonl.gz"))
     assert candidates.read(plain) == candidates.read(str(tmp_path)) == packed_too
+
+
+def test_what_is_written_is_read_again_with_what_wrote_it_and_equal_rows_give_equal_bytes(tmp_path):
+    made = (Candidate("plan", "SELECT 1", "SELEC 1"), Candidate("greedy", ""))
+    rows = [candidates.Question("a", "pets", "How many?", "SELECT 1", made, "each counts")]
+    for name in ("c.jsonl", "c.jsonl.gz"):
+        candidates.write(tmp_path / name, rows, {"model": "m"})
+        assert candidates.read(str(tmp_path / name)) == (rows, [])
+        assert candidates.read_about(str(tmp_path / name)) == {"model": "m"}
+    first = (tmp_path / "c.jsonl.gz").read_bytes()
+    candidates.write(tmp_path / "c.jsonl.gz", rows, {"model": "m"})
+    assert (tmp_path / "c.jsonl.gz").read_bytes() == first
+    assert candidates.read_about(write(tmp_path / "plain.jsonl", ROW)) == {}
 
 
 def test_spider_and_bird_folders_are_read_as_they_are(tmp_path):
@@ -59,11 +80,11 @@ def test_spider_and_bird_folders_are_read_as_they_are(tmp_path):
     ]))  # fmt: skip
     (bird / "predictions" / "two.json").write_text(json.dumps({"0": "SELECT 5\t----- bird -----\tpets"}))
     questions, _ = candidates.read(str(spider))
-    assert [(q.id, q.gold, q.candidates) for q in questions] == [
-        ("0", "SELECT 1", (("one", "SELECT 1"),)), ("1", "SELECT 2", (("one", "SELECT 3"),)),
+    assert [(q.id, q.gold, [c[:2] for c in q.candidates]) for q in questions] == [
+        ("0", "SELECT 1", [("one", "SELECT 1")]), ("1", "SELECT 2", [("one", "SELECT 3")]),
     ]  # fmt: skip
     (question,), _ = candidates.read(str(bird))
-    assert (question.id, question.evidence, question.candidates) == ("4", "hint", (("two", "SELECT 5"),))
+    assert (question.id, question.evidence, question.candidates) == ("4", "hint", (Candidate("two", "SELECT 5"),))
 
 
 TWO = [{"db_id": "pets", "question": f"{i}?", "query": "SELECT 1"} for i in range(2)]
@@ -109,6 +130,7 @@ def test_a_benchmark_without_predictions_has_questions_without_candidates(tmp_pa
 BAD = {
     "no question": ({"question": ""}, "field 'question'"),
     "no gold": ({"gold": None}, "field 'gold': no right query, which is called gold, query or SQL; the row has"),
+    "draft is no text": ({"candidates": [{"system": "a", "sql": "SELECT 1", "draft": 1}]}, "the draft of a, 1"),
     "database is no text": ({"db_id": 3}, "field 'db_id'"),
     "candidates are no list": ({"candidates": "SELECT 1"}, "field 'candidates'"),
     "no system": ({"candidates": [{"sql": "SELECT 1"}]}, "does not say which system"),

@@ -4,9 +4,8 @@ import sqlite3
 from contextlib import closing
 
 import numpy as np
-import pytest
 
-from prefcore.methods.chase_sql import database, execution
+from prefcore.methods.chase_sql import execution
 from prefcore.methods.chase_sql.candidates import Candidate, Question
 from prefcore.methods.chase_sql.database import Result, as_multiset
 from prefcore.methods.chase_sql.execution import FAILED
@@ -69,19 +68,17 @@ def test_what_cannot_be_used_is_named_and_the_rest_goes_on(databases, tmp_path):
         assert still.execute("SELECT count(*) FROM pet").fetchone() == (6,)
 
 
-@pytest.mark.parametrize("sql, missing", [
-    ("SELECT age FROM pet WHERE name = 'pet 1 of 0'", 0),
-    ("SELECT age FROM pet WHERE name = 'Pet 1 of 0'", 1),  # another case is another text
-    ("SELECT age FROM pet WHERE 'nobody' <> pet.name AND age = 3", 1),
-    ('SELECT age FROM pet WHERE name IN ("pet 1 of 0", "it\'s nobody", \'x"y\')', 2),
-    ("SELECT T2.day FROM pet AS T1 JOIN visit AS T2 ON T1.id = T2.pet WHERE T2.day = '2020-01-01'", 0),
-    ("SELECT name FROM pet WHERE name LIKE '%nobody%' OR age > 'a'", 0),  # no comparison for equality
-    ("SELECT name FROM pet WHERE strange = 'nobody'", 0),  # no such column: another error
-    ("SELEC name = 'nobody'", 0),
-])  # fmt: skip
-def test_texts_that_are_in_no_cell_are_counted(databases, sql, missing):
-    with closing(database.open_database(databases / "d0.sqlite")) as connection:
-        assert execution.absent_texts(sql, connection, database.tables(databases / "d0.sqlite")) == missing
+def test_the_votes_choose_the_shortest_query_of_the_largest_cluster(pool):
+    assert execution.majority(pool([1, 0, 0, FAILED], ["SELECT 1", "SELECT 10", "SELECT 0", "x"])) == 2
+    assert execution.majority(pool([0, 1], ["SELECT 1", "SELECT"])) == 0  # of equal clusters the first listed
+    assert execution.majority(pool([FAILED, FAILED, 0])) == 2  # failures have no vote
+
+
+def test_candidates_of_other_systems_can_be_left_out_with_their_labels(executed):
+    part = execution.restrict(executed, lambda system: system != "copies")
+    assert all(one.systems == ("sound", "broken") and len(one.clusters) == 2 for one in part.pools)
+    assert all(truth.tolist() == [True, False] for truth in part.correct)
+    assert execution.restrict(executed, lambda system: False).pools == []
 
 
 def test_the_order_of_pools_is_that_of_the_questions(questions, databases):

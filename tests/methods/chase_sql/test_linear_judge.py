@@ -85,7 +85,7 @@ def test_the_same_fit_gives_the_same_bytes(tmp_path):
 
 def test_on_databases_that_it_has_not_seen_it_finds_the_right_candidate_against_the_majority(executed, embed):
     """Two of three that run are wrong; what is right follows from the question, in words seen on other databases."""
-    tables, names = features.describe_content(executed.pools, embed)
+    tables, names = features.describe(executed.pools, embed), features.NAMES
     pairs, labels = selector.training_pairs(executed.pools[:15], executed.correct[:15], seed=0, per_question=4)
     model = linear_judge.fit(tables[:15], names, pairs, labels, [pool.db_id for pool in executed.pools[:15]])
     chosen = selector.select(executed.pools[15:], linear_judge.judge(model, tables[15:]))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from prefcore.data.types import Pair, freeze
-from prefcore.methods.margin_rm import losses, reward_model, tuned
+from prefcore.methods.margin_rm import losses, tuned
+from prefcore.scoring import reward_model
 from prefcore.scoring.votes import VotedPair
 
 ASKED = [VotedPair("v", "", "The great joy", "The awful pain", (1.0,), (), 1.0, "", "all", "test")]

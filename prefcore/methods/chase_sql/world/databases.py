@@ -1,13 +1,13 @@
 """The embedded world of questions to databases: SQLite files with messy values, and questions with gold SQL.
 
-    build/<profile>/sql_world/database/<name>/<name>.sqlite      questions.jsonl, lessons.jsonl
+    build/<profile>/sql_world/database/<name>/<name>.sqlite      questions.jsonl
 
 Everything follows from the seed. Questions and databases are the grammar's; no model has written a word of them.
 """
 
 import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -16,14 +16,14 @@ import numpy as np
 
 from prefcore.data import files
 from prefcore.data.types import Parameters
-from prefcore.methods.chase_sql.world import forms, layouts
+from prefcore.methods.chase_sql.world import forms
 from prefcore.methods.chase_sql.world.forms import Column, Link, Query, Schema
-from prefcore.methods.chase_sql.world.schemas import SPLITS, Field, Plan, read_plans
+from prefcore.methods.chase_sql.world.schemas import Field, Plan, read_plans
 from prefcore.methods.chase_sql.world.words import Phrases, paraphrase
 
 GROWTH = 3  # a table has so many rows for each row of the table it refers to
 LONGEST = 60  # rows of a gold result, at most
-TRIES = 4000
+TRIES = 200  # draws without a new question after which a family counts as exhausted
 FIRST = (
     "Ana Ben Carla Dmitri Elena Farid Greta Hugo Ines Jonas Keiko Liam Mona Nils Olga Pavel Quinn Rosa Samir Tessa "
     "Umar Vera Wanda Xenia Yusuf Zoe Arjun Bianca"
@@ -46,7 +46,6 @@ class Question(NamedTuple):
     """A question in words with its gold SQL, which only scoring may read."""
 
     id: str
-    split: str
     db_id: str
     family: str
     shape: str
@@ -64,40 +63,25 @@ class Database(NamedTuple):
 
 
 def build(p: Parameters, build: Path) -> None:
-    """The stage: all databases, their questions, and lessons (other questions of training databases) for a model."""
+    """The stage: all databases and their questions. More questions of a database begin with the same ones as fewer."""
     folder = build / "sql_world"
     shutil.rmtree(folder, ignore_errors=True)
-    questions, lessons = [], []
-    for split, name, number in split_databases(p.seed):
+    questions = []
+    for number, (name, plans) in enumerate(sorted(read_plans().items())):
         rng = np.random.default_rng([p.seed, number])
-        database = make_database(name, read_plans()[name], p.sql_rows, rng)
+        database = make_database(name, plans, p.sql_rows, rng)
         path = folder / "database" / name / f"{name}.sqlite"
         write(database, path)
-        extra = p.sql_lessons if split == "train" else 0
         with closing(sqlite3.connect(path)) as connection:
-            made = draw_questions(database, connection, p.sql_questions[split] + extra, rng)
-            asked, rest = made[: p.sql_questions[split]], made[p.sql_questions[split] :]
-            for i, (query, words) in enumerate(asked):
+            for i, (query, words) in enumerate(draw_questions(database, connection, p.sql_questions, rng)):
                 family = forms.FAMILY[query.shape]
-                questions.append(Question(f"{name}:{i}", split, name, family, query.shape, words, forms.sql(query)))
-            for query, words in rest:
-                known = database.schema, contents_of(database)
-                lessons += layouts.write_lessons(query, words, *known, connection, rng)
+                questions.append(Question(f"{name}:{i}", name, family, query.shape, words, forms.sql(query)))
     files.write_lines(questions, folder / "questions.jsonl")
-    files.write_lines(lessons, folder / "lessons.jsonl")
 
 
 def read_questions(path: Path) -> list[Question]:
     """What `build` wrote."""
     return [Question(**row) for row in files.read_lines(path)]
-
-
-def split_databases(seed: int) -> Iterator[tuple[str, str, int]]:
-    """(split, name, number) of all databases; each belongs to one split."""
-    names = sorted(read_plans())
-    order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
-    splits = [split for split, size in SPLITS.items() for _ in range(size)]
-    return ((split, name, names.index(name)) for split, name in zip(splits, order, strict=True))
 
 
 # --- databases ---------------------------------------------------------------------------------------------------
@@ -181,17 +165,27 @@ def _type(database: Database, column: Column) -> str:
 
 
 def draw_questions(database: Database, connection, size: int, rng: np.random.Generator) -> list[tuple[Query, str]]:
-    """(query, question in words), families in turn; each query gives rows, not too many, and none twice."""
+    """(query, question in words), families in turn; each query gives rows, not too many, and none twice.
+
+    A family that gives nothing new in TRIES draws is left out from then on. ValueError where none is left.
+    """
     found, families, contents = {}, list(forms.FAMILIES), contents_of(database)
-    for _ in range(TRIES * size):
-        if len(found) == size:
-            return list(found.values())
-        shapes = forms.FAMILIES[families[len(found) % len(families)]]
+    turn = failures = 0
+    while len(found) < size:
+        if not families:
+            raise ValueError(f"{database.name}: only {len(found)} of {size} questions found: ask for fewer")
+        family = families[turn % len(families)]
+        shapes = forms.FAMILIES[family]
         query = forms.draw_query(database.schema, contents, shapes[int(rng.integers(len(shapes)))], rng)
         text = query and forms.sql(query)
         if text and text not in found and is_informative(connection.execute(text).fetchall()):
             found[text] = (query, paraphrase(query, database.phrases, rng))
-    raise ValueError(f"{database.name}: only {len(found)} of {size} questions found: ask for fewer")
+            turn, failures = turn + 1, 0
+        elif failures := (failures + 1) % TRIES:
+            continue
+        else:
+            families.remove(family)
+    return list(found.values())
 
 
 def contents_of(database: Database) -> dict[Column, list]:

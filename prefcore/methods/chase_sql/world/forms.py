@@ -1,7 +1,6 @@
 """The grammar: what a question to a database can ask for, and the SQL that answers it. Twenty shapes, nine families.
 
-The same shapes make the embedded questions (from slots drawn at random, `world/databases.py`) and are what a generator
-without a language model enumerates over a schema (from slots that it finds in the question).
+They make the embedded questions, from slots drawn at random (`world/databases.py`).
 """
 
 import re

@@ -173,7 +173,6 @@ wine: label "name" title; grape "grape variety" pinot noir|riesling|cabernet fra
 tasting "wine test": taster "judge" person; points "score" 50..100;
     aroma "smell" ripe cherry|fresh citrus|old leather|wild herbs; > wine
 """
-SPLITS = {"train": 14, "dev": 4, "test": 6}  # databases, in an order that the seed decides
 
 
 class Field(NamedTuple):

@@ -1,4 +1,4 @@
-"""A query in words: literally, from the names in a schema, or as people might ask for it, from phrases and habits."""
+"""A query in words, as people might ask for it: from phrases and habits."""
 
 import re
 from collections.abc import Mapping
@@ -8,143 +8,123 @@ import numpy as np
 
 from prefcore.methods.chase_sql.world.forms import Column, Condition, Query
 
-# For each shape how it reads literally, and four ways in which people ask for the same.
+# For each shape four ways in which people ask for it.
 PHRASINGS = {
     "rows": (
-        "show the {selected} of {tables} {where}",
         "What is the {selected} of every {table} {where}?",
         "List the {selected} for all {tables} {where}.",
         "Which {tables} are there {where}? Give their {selected}.",
         "I am looking for {tables} {where}; tell me the {selected}.",
     ),
     "count": (
-        "count the number of {tables} {where}",
         "How many {tables} are there {where}?",
         "What is the number of {tables} {where}?",
         "Tell me how many {tables} we have {where}.",
         "Count every {table} {where}.",
     ),
     "aggregate": (
-        "compute the {how} {number} of {tables} {where}",
         "What is the {how} {number} of {tables} {where}?",
         "Give me the {how} {number} over all {tables} {where}.",
         "Across {tables} {where}, what is the {how} {number}?",
         "Find the {how} {number} among the {tables} {where}.",
     ),
     "group count": (
-        "for each {selected} count the number of {tables}",
         "How many {tables} are there for each {selected}?",
         "Break the {tables} down by {selected} and count them.",
         "For every {selected}, give the number of {tables}.",
         "Show each {selected} with its number of {tables}.",
     ),
     "group having": (
-        "show each {selected} that has more than {n} {tables}",
         "Which {selected} has more than {n} {tables}?",
         "List every {selected} shared by over {n} {tables}.",
         "For which {selected} do we have more than {n} {tables}?",
         "Name each {selected} that occurs with more than {n} {tables}.",
     ),
     "group mean": (
-        "for each {selected} compute the average {number} of {tables}",
         "What is the average {number} of {tables} for each {selected}?",
         "Give the mean {number} of the {tables} by {selected}.",
         "For every {selected}, how high is the {number} of its {tables} on average?",
         "Show each {selected} together with the average {number} of its {tables}.",
     ),
     "order": (
-        "show the {selected} of the {n} {tables} {where} with the {how} {number}",
         "What is the {selected} of the {n} {tables} with the {how} {number} {where}?",
         "List the {n} {tables} that have the {how} {number} {where}; give the {selected}.",
         "Looking at {tables} {where}, give the {selected} of the {n} with the {how} {number}.",
         "Rank the {tables} by {number} {where} and return the {selected} of the {n} {how}.",
     ),
     "join down": (
-        "show the {selected} of {children} of the {parent} {where}",
         "What is the {selected} of the {children} that belong to a {parent} {where}?",
         "For each {parent} {where}, list the {selected} of its {children}.",
         "Give the {selected} of every {child} linked to {parents} {where}.",
         "Which {children} have a {parent} {where}? I want their {selected}.",
     ),
     "join up": (
-        "show the {selected} of {parents} that have {children} {where}",
         "Give the {selected} of each {parent} that has a {child} {where}.",
         "Which {parents} have at least one {child} {where}? List their {selected}.",
         "What is the {selected} of {parents} connected with {children} {where}?",
         "Find every {parent} having some {child} {where} and show the {selected}.",
     ),
     "join count": (
-        "count the number of {children} of the {parent} {where}",
         "How many {children} belong to a {parent} {where}?",
         "Count the {children} linked to {parents} {where}.",
         "What is the number of {children} that have a {parent} {where}?",
         "For {parents} {where}, how many {children} are there in total?",
     ),
     "beyond mean": (
-        "show the {selected} of {tables} with a {number} {how} the average {number}",
         "Which {tables} have a {number} {how} the average? Give their {selected}.",
         "List the {selected} of every {table} whose {number} is {how} the overall mean.",
         "What is the {selected} of the {tables} with a {number} {how} average?",
         "Show the {selected} of {tables} that lie {how} the mean {number}.",
     ),
     "beyond part": (
-        "show the {selected} of {tables} with a {number} {how} the average {number} of {tables} {where}",
         "Which {tables} have a {number} {how} the average of those {where}? Give the {selected}.",
         "Taking the mean {number} of {tables} {where}, list the {selected} of all {tables} {how} it.",
         "List the {selected} of any {table} whose {number} is {how} the mean of {tables} {where}.",
         "Compared with the average {tables} {where}, which ones have a {number} {how} that? Show the {selected}.",
     ),
     "busy": (
-        "show the {selected} of {parents} that have more than {n} {children}",
         "Which {parents} have more than {n} {children}? Give their {selected}.",
         "List the {selected} of each {parent} with over {n} {children}.",
         "What is the {selected} of the {parents} that count more than {n} {children}?",
         "Find {parents} with more than {n} {children} and show the {selected}.",
     ),
     "without": (
-        "show the {selected} of {parents} that have no {children}",
         "Which {parents} have no {child}? Give the {selected}.",
         "List the {selected} of every {parent} without any {children}.",
         "What is the {selected} of {parents} for which there are no {children}?",
         "Find the {selected} of each {parent} that never had a {child}.",
     ),
     "both": (
-        "show the {selected} common to {tables} {where} and to {tables} {other}",
         "Which {selected} has both {tables} {where} and {tables} {other}?",
         "List every {selected} found among {tables} {where} and also among {tables} {other}.",
         "What {selected} is shared by {tables} {where} and {tables} {other}?",
         "Name the {selected} that {tables} {where} have in common with {tables} {other}.",
     ),
     "either": (
-        "show the {selected} of {tables} {where} or {other}",
         "List the {selected} of {tables} {where}, together with those {other}.",
         "What is the {selected} of {tables} that are either {where} or {other}?",
         "Give me the {selected} of any {table} {where} or else {other}.",
         "Combine the {tables} {where} with the {tables} {other} and list the {selected}.",
     ),
     "distinct count": (
-        "count the number of different {selected} values of {tables} {where}",
         "How many different kinds of {selected} do the {tables} have {where}?",
         "What is the number of distinct {selected} values among {tables} {where}?",
         "Count the {selected} values of {tables} {where}, each one once.",
         "How many unique {selected} entries appear for {tables} {where}?",
     ),
     "distinct list": (
-        "show the different {selected} values of {tables} {where}",
         "What are the different {selected} values of {tables} {where}?",
         "List each distinct {selected} among {tables} {where}.",
         "Without repeating any, which {selected} do {tables} {where} have?",
         "Give all unique {selected} entries for {tables} {where}.",
     ),
     "difference": (
-        "compute how many more {tables} {where} than {tables} {other}",
         "How many more {tables} are there {where} than {other}?",
         "What is the difference between the number of {tables} {where} and the number {other}?",
         "By how much do {tables} {where} outnumber {tables} {other}?",
         "Subtract the count of {tables} {other} from the count of {tables} {where}.",
     ),
     "spread": (
-        "compute the difference between the highest and the lowest {number} of {tables} {where}",
         "What is the gap between the highest and lowest {number} of {tables} {where}?",
         "How far apart are the largest and the smallest {number} among {tables} {where}?",
         "Give the range of the {number} over {tables} {where}.",
@@ -178,14 +158,9 @@ class Phrases(NamedTuple):
     values: Mapping[tuple[Column, str], str]
 
 
-def phrase_literally(query: Query) -> str:
-    """The query in words, literally: names as in the schema, values as they are stored."""
-    return _fill(query, 0, Phrases({}, {}, {}), [0] * 6)
-
-
 def paraphrase(query: Query, phrases: Phrases, rng: np.random.Generator) -> str:
     """The query as a person might ask it: one of four forms, with people's words for names, values and operators."""
-    return _fill(query, int(rng.integers(1, 5)), phrases, [int(i) for i in rng.integers(0, 3, size=6)])
+    return _fill(query, int(rng.integers(1, 5)) - 1, phrases, [int(i) for i in rng.integers(0, 3, size=6)])
 
 
 def plural(words: str) -> str:
@@ -208,8 +183,7 @@ def _fill(query: Query, form: int, phrases: Phrases, habits: list[int]) -> str:
         return phrases.columns.get((c.table, c.name), spell(c.name)) if c else ""
 
     def conditions(part, habit):
-        ways = [habit + i if form else 0 for i in range(len(part))]
-        return " and ".join(_condition(c, column(c.column), phrases, w) for c, w in zip(part, ways, strict=True))
+        return " and ".join(_condition(c, column(c.column), phrases, habit + i) for i, c in enumerate(part))
 
     words = {"table": table(query.table), "tables": plural(table(query.table))}
     if query.link:

@@ -1,0 +1,130 @@
+"""A chapter on a user's own data, as `run` and `compare` ask for it: what the command line says becomes its parameters.
+
+Everything that can be wrong with data, databases and parameters is said here, before any training.
+"""
+
+import json
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+
+from prefcore.data import datasets, files
+from prefcore.data.types import freeze
+from prefcore.lab import notebooks, own, parameters, settings
+from prefcore.lab.by_name import function
+
+QUESTION = ("database", "question", "evidence")  # what `run` takes instead of data for a method that answers questions
+RATES = (5.0e-4, 1.0e-3, 2.0e-3)  # among which `compare` chooses for each of them
+
+# Chapters whose own data teach nothing: the function of (source, parameters, names of those set by hand) that applies a
+# trained model to them, or groups and measures them.
+APPLIED = {"gennm": "methods.gennm.apply.run", "canonical_basis": "methods.canonical_basis.own.run"}
+
+# Chapters that answer questions: the function of (data, databases, question, parameters) that does so where one is
+# asked, or where the parameter `generator` names who answers those of the data; whether it did.
+ASKED = {"chase_sql": "methods.chase_sql.apply.run"}
+
+# Chapters whose data are no preferences of answers to prompts; each reader raises what is wrong with file and field.
+READERS = {
+    "margin_rm": "scoring.voters.read_enough",
+    "micro": "methods.micro.annotators.read",
+    "autoraters": "scoring.voters.read_enough",
+    "napo": "methods.napo.own.read_enough",
+    "chase_sql": "methods.chase_sql.candidates.read",
+}
+
+
+def run(given: Namespace, params: Mapping) -> None:
+    """The chapter of a method on own data, executed and as a page; its numbers go to metrics/own/.
+
+    given: method, data, values (key=value items), columns, drop_bad, name, databases, and the parts of a QUESTION.
+    """
+    path = f"notebooks/{given.method}.ipynb"
+    values = parameters.choose(path, params) | {"data": given.data, "profile": "own"}
+    larger = params.get("study", {}).get(given.method) or {}
+    by_hand = settings.read(given.values, values, larger)
+    values |= by_hand
+    if _answers(given, values):
+        return
+    if given.method in APPLIED:
+        _no_columns(given)
+        if given.name:
+            raise ValueError(f"--name: {given.method} trains nothing, and numbers its folders itself")
+        function(APPLIED[given.method])(given.data, freeze(values), list(by_hand))
+        return
+    parameters.check(path, values)
+    if given.databases:
+        if "databases" not in values:
+            raise ValueError(f"{given.method} reads no databases: leave out --databases")
+        values["databases"] = given.databases
+    if given.method in READERS:
+        values, folder, counts = _own_form(given, values, by_hand)
+    else:
+        values, folder, counts = _preferences(given, values, by_hand, larger)
+    notebooks.execute(path, folder / "notebook.ipynb", values)
+    notebooks.export_html(folder / "notebook.ipynb", folder / "notebook.html")
+    metrics = Path("metrics") / values["profile"] / f"{given.method}.json"
+    if metrics.exists():
+        known = json.loads(metrics.read_text(encoding="utf-8"))
+        files.write_metrics(known | {"rows": counts}, values["profile"], given.method)
+    print(f"read {folder / 'notebook.html'}; numbers are in {metrics}")
+
+
+def compare(given: Namespace, params: Mapping) -> None:
+    """The chapter `compare` on own data: the methods that the data can feed, on the same rows, split and passes, each
+    with the best of RATES by its rho on held-out rows."""
+    known = {item.partition("=")[0] for item in given.values}
+    arms = [f"{name}-many" for name in dict.fromkeys(given.methods)]
+    asked = {"arms": arms, "confirm": arms, "rates": RATES}
+    more = [f"{key}=[{', '.join(map(str, found))}]" for key, found in asked.items() if key not in known]
+    run(Namespace(**vars(given) | {"values": [*given.values, *more]}), params)
+
+
+def _preferences(given: Namespace, values: dict, by_hand: dict, larger: Mapping) -> tuple[dict, Path, dict]:
+    """(values, folder, counts of rows) for pairs, labels or scores."""
+    found = datasets.scan(given.data, columns=settings.columns(given.columns))
+    found = own.usable(found, given.method, given.data)
+    if not given.drop_bad:
+        datasets.demand(found)
+    ready = own.prepare(found, given.method, values, by_hand, larger)
+    content = "".join(map(repr, ready.records))
+    profile, folder = own.folder_for(given.data, given.method, ready.values, content, given.name)
+    data = datasets.write(ready.records, folder / "data.jsonl")
+    if found.problems:
+        print(f"{len(found.problems)} rows are left out: {found.problems[0]}")
+    print("\n".join(ready.notes))
+    return ready.values | {"profile": profile, "data": str(data)}, folder, ready.counts
+
+
+def _own_form(given: Namespace, values: dict, by_hand: dict) -> tuple[dict, Path, dict]:
+    """The same for a chapter whose rows have a form of their own, which it reads from where they are."""
+    if given.drop_bad:
+        raise ValueError(f"{given.method} leaves out no rows: mend the data, and call it without --drop-bad")
+    _no_columns(given)
+    found = function(READERS[given.method])(given.data)
+    if "databases" in values:
+        function("methods.chase_sql.candidates.find_databases")(values["data"], values["databases"])
+    sizes = own.sizes_of_votes(found, values)
+    values = values | {name: size for name, size in sizes.items() if name not in by_hand}
+    counts = {"usable": len(found[0] if isinstance(found, tuple) else found)} | {name: values[name] for name in sizes}
+    profile, folder = own.folder_for(given.data, given.method, values, own.fingerprint(given.data), given.name)
+    print(", ".join(f"{name} {count}" for name, count in counts.items()))
+    return values | {"profile": profile}, folder, counts
+
+
+def _no_columns(given: Namespace) -> None:
+    if given.columns:
+        raise ValueError(f"--columns is for pairs, labels and scores; {given.method} reads rows of its own form")
+
+
+def _answers(given: Namespace, values: dict) -> bool:
+    """Answer a question, or those of the data, where that is asked for; whether it was."""
+    asked = {name: getattr(given, name) for name in QUESTION}
+    both = asked["database"] and asked["question"]
+    if any(asked.values()) and (given.method not in ASKED or given.data or not both):
+        raise ValueError(f"--database and --question go together, without --data, with {', '.join(ASKED)}")
+    if not given.data and not both:
+        raise ValueError(f"{given.method} needs --data FILE_OR_HUB_ID")
+    if given.method not in ASKED:
+        return False
+    return function(ASKED[given.method])(given.data, given.databases, asked, freeze(values))
