@@ -49,9 +49,9 @@ def score(name: str, source: str, *, base: str = "", columns: Mapping[str, str] 
     table = pd.DataFrame({"id": [pair.id for pair in pairs]}).assign(chosen=scores[:, 0], rejected=scores[:, 1])
     table.insert(1, "subset", [subsets.get(pair.id, "") for pair in pairs])
     table["right"] = (np.sign(table["chosen"] - table["rejected"]) + 1) / 2
-    bad = [f"{len(found.problems)} rows are left out: {first}" for first in found.problems[:1]]
+    bad = [f"rows left out: {len(found.problems)}; the first: {first}" for first in found.problems[:1]]
     unread = int(table["right"].isna().sum())
-    bad += [f"{unread} pairs are left out: an answer has no token"] * bool(unread)
+    bad += [f"pairs left out, as an answer has no token: {unread}"] * bool(unread)
     return Scores(table.dropna(subset="right"), by, found.notes + bad + notes)
 
 
