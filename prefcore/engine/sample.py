@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
+from os.path import commonprefix
 from typing import NamedTuple
 
 import numpy as np
@@ -207,7 +208,7 @@ def _read(policy, prompts: list[tuple], pad_id: int) -> tuple[Tensor, DynamicCac
             setattr(layers[-1], name, torch.cat([pad(x, (0, 0, width - x.shape[2], 0)) for x in found]))
     distinct = {prompt: i for i, prompt in enumerate(prompt for group in groups for prompt in group)}
     place = torch.tensor([distinct[prompt] for prompt in prompts], device=device)
-    if len(distinct) < len(prompts) or list(distinct) != prompts:
+    if list(distinct) != prompts:
         caches[-1].reorder_cache(place)
     seen = torch.cat([pad(mask, (width - mask.shape[1], 0)) for mask in masks])
     return torch.cat(logits)[place], caches[-1], seen[place]
@@ -229,7 +230,7 @@ def _families(prompts: list[tuple]) -> list[tuple[int, list[list[tuple]]]]:
     family are of one length, as padding must not come between two tokens."""
     found: list[tuple[int, list[tuple]]] = []
     for prompt in sorted(prompts):
-        start = _common(found[-1][1][0][: found[-1][0]], prompt[:-1]) if found else 0
+        start = len(commonprefix([found[-1][1][0][: found[-1][0]], prompt[:-1]])) if found else 0
         if start >= SHARED:
             found[-1] = start, [*found[-1][1], prompt]
         else:
@@ -240,12 +241,6 @@ def _families(prompts: list[tuple]) -> list[tuple[int, list[list[tuple]]]]:
     of_one_length = [(start, [list(same) for _, same in groupby(sorted(family, key=len), key=len)])
                      for start, family in together]  # fmt: skip
     return [*([(0, _group(alone))] if alone else []), *of_one_length]
-
-
-def _common(first: tuple, second: tuple) -> int:
-    """How many tokens two prompts begin with alike."""
-    ends = (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
-    return next(ends, min(len(first), len(second)))
 
 
 def _group(prompts: list[tuple]) -> list[list[tuple]]:

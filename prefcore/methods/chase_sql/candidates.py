@@ -12,6 +12,7 @@ A database NAME is looked for as NAME/NAME.sqlite, NAME/NAME.db or NAME.sqlite i
 import gzip
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -89,6 +90,17 @@ def read(source: str, *, gold: bool = True) -> tuple[list[Question], list[Unusab
         if len(sqls) != number + 1:
             raise DataError(f"{path.parent / 'predictions'}: {name} has {len(sqls)} queries for {number + 1} questions")
     return questions, unusable
+
+
+def first_of_each(rows: Sequence, most: int) -> list:
+    """The first `most` of the rows of each database (their db_id), in order."""
+    seen: Counter[str] = Counter()
+    kept = []
+    for row in rows:
+        seen[row.db_id] += 1
+        if seen[row.db_id] <= most:
+            kept.append(row)
+    return kept
 
 
 def find_databases(source: str, databases: str = "") -> Path:

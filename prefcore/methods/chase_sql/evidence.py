@@ -5,6 +5,7 @@ over its questions. Candidates and databases come from files: those that a langu
 (candidates/), or a user's own.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -44,15 +45,11 @@ def read(p: Parameters) -> Data:
     databases = candidates.find_databases(source, p.databases or ("" if p.data else _world(p)))
     about = candidates.read_about(source)
     rows, unusable = candidates.read(source)
-    place: dict[str, int] = {}
-    kept = []
-    for row in rows:
-        place[row.db_id] = place.get(row.db_id, 0) + 1
-        if p.data or place[row.db_id] <= p.questions:
-            kept.append(row)
-    if not p.data and (few := [name for name, count in place.items() if count < p.questions]):
+    kept = rows if p.data else candidates.first_of_each(rows, p.questions)
+    there = Counter(row.db_id for row in rows)
+    if not p.data and (few := [name for name, count in there.items() if count < p.questions]):
         raise ValueError(
-            f"{source} holds {place[few[0]]} questions of {few[0]}, and questions is {p.questions}: ask for fewer, or "
+            f"{source} holds {there[few[0]]} questions of {few[0]}, and questions is {p.questions}: ask for fewer, or "
             "let a language model write more (sql_written and sql_writer in params.yaml, world/written.py)"
         )
     executed = execution.run(kept, databases)

@@ -74,10 +74,5 @@ def _any_right(question: Question, drawn: Sequence[candidates.Candidate], connec
 
 def read_questions(build: Path, most: int) -> list[Question]:
     """The world's questions without candidates, the first `most` of each database."""
-    place: dict[str, int] = {}
-    kept = []
-    for row in databases.read_questions(build / "sql_world" / "questions.jsonl"):
-        place[row.db_id] = place.get(row.db_id, 0) + 1
-        if place[row.db_id] <= most:
-            kept.append(Question(row.id, row.db_id, row.question, row.gold))
-    return kept
+    rows = candidates.first_of_each(databases.read_questions(build / "sql_world" / "questions.jsonl"), most)
+    return [Question(row.id, row.db_id, row.question, row.gold) for row in rows]
