@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pandas as pd
@@ -67,15 +68,24 @@ class Runs(NamedTuple):
 
 
 def run_all(
-    p: Parameters, task: Task, run: Callable[[str, int], Arm], arms: Sequence[str], *, keep: str
+    p: Parameters,
+    task: Task,
+    run: Callable[[str, int], Arm],
+    arms: Sequence[str],
+    *,
+    keep: str,
+    seeds: Mapping[str, int] = MappingProxyType({}),
 ) -> Runs:
-    """run(arm, seed) for each arm and each of `seeds`; samples of the arms in `confirm`, for `confirm_seeds` each."""
+    """run(arm, seed) for each arm and each of `seeds`; samples of the arms in `confirm`, for `confirm_seeds` each.
+
+    seeds: of arms that have another number of them than p.seeds.
+    """
     tables, histories, samples, kept = [], [], [], None
     tokenizer, reference = load_reference(p)
     for s in range(p.confirm_seeds):
         samples.append(task.write(reference, tokenizer, arm="reference", seed=s).assign(factor=0.0))
     for arm in arms:
-        for s in range(p.seeds):
+        for s in range(seeds.get(arm, p.seeds)):
             trained = run(arm, s)
             tables.append(trained.scores)
             histories.append(trained.history)
