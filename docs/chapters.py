@@ -6,13 +6,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from prefcore.lab.words import effect
+
 # What prefcore/lab prints of a claim: its verdict, the claim, and on the next line the test and the effect.
 _SAID = re.compile(r"^([A-Z][A-Z ]+?)(?: \(\w+\))?: (.+)\n  (.+): ([-+]\d+\.\d+ \[[-+]\d+\.\d+, [-+]\d+\.\d+\])", re.M)
-
-
-def effect(row: Mapping) -> str:
-    """An effect with its interval, as chapters print it."""
-    return f"{row['estimate']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence]) -> str:

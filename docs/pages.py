@@ -108,7 +108,8 @@ def name_of(method: str, root: Path) -> str:
 
 def contents(names: list[str]) -> str:
     """The tree of pages."""
-    trees = [("Study chapters", [f"chapters/{name}" for name in names]), ("Behind it", ["data", "reproduce"])]
+    behind = ["data", "reproduce", "many_runs"]
+    trees = [("Study chapters", [f"chapters/{name}" for name in names]), ("Behind it", behind)]
     return "\n".join(":::{toctree}\n:hidden:\n:caption: " + caption + "\n\n" + "\n".join(pages) + "\n:::\n"
                      for caption, pages in trees if pages)  # fmt: skip
 

@@ -2,25 +2,34 @@
 
 python -m prefcore data                     raw data and weights into data/
 python -m prefcore stage FUNCTION           what a stage of dvc.yaml calls, as lab.pipeline.fit_judge [--profile quick]
-python -m prefcore notebook METHOD          the notebook of a method [--profile quick]
+python -m prefcore notebook METHOD          the notebook of a method [--profile quick] [--launch FILE]
 python -m prefcore study METHOD             the study of one method, with the stages that it needs, through DVC
+                                            [--launch FILE]: on several processes, by a file as those in launch/
 python -m prefcore verdicts                 every verdict of the studies, made again from committed files
 python -m prefcore smoke [--device cuda]    every notebook with a tiny random model
 python -m prefcore run METHOD --data FILE_OR_HUB_ID [--set key=value ...] [--drop-bad] [--name NAME]
-                              [--columns prompt=COLUMN,chosen=COLUMN,...]
+                              [--columns prompt=COLUMN,chosen=COLUMN,...] [--launch FILE] [--profile hub]
 python -m prefcore run chase_sql --data FILE_OR_FOLDER [--databases DIR] [--set generator=... selector=...]
 python -m prefcore run chase_sql --database FILE --question TEXT [--evidence TEXT] --set generator=URL#MODEL
+python -m prefcore run gennm --train FOLDER_OF_BINARIES_OR_FILE [--set policy=HUB_ID_OR_FOLDER] [--name NAME]
 python -m prefcore compare --data FILE_OR_HUB_ID [--methods dpo odpo osp kto bco ulma] [--set ...] [--name NAME]
 python -m prefcore score MODEL DATA [--reference MODEL] [--columns ...]      how often it prefers what people prefer
+python -m prefcore plan METHOD [--set ...] [--data FILE] [--device laptop|rtx4090|a100x8|h100x8|...]
+                              memory, hours and tokens before a run, from configurations alone; refuses what cannot fit
 python -m prefcore doctor DATA [--policy MODEL] [--out FOLDER]     what is in the data, and which method is for it
 python -m prefcore sample RUN --prompt TEXT [--prompt TEXT ...]
 python -m prefcore export RUN FOLDER [--gguf]       adapter and base as one plain transformers model, with a card
 python -m prefcore env                      what a bug report needs to say about machine and checkout
+
+PREFCORE_REPORT_TO=tensorboard (or wandb, mlflow, ... with commas between) before any of them: trackers that see the
+steps of every training too; history.csv stays the record.
 """
 
 import argparse
 import json
 import os
+import shlex
+import subprocess
 import sys
 import time
 import warnings
@@ -31,6 +40,7 @@ import yaml
 
 from prefcore.lab.by_name import function
 
+LAUNCH = "PREFCORE_LAUNCH"  # the environment variable that does what --launch does
 POLICIES = ("dpo", "odpo", "osp", "kto", "bco", "ulma")
 
 
@@ -46,7 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
     notebook.add_argument("method")
     for command in (stage, notebook):
         command.add_argument("--profile", default="")
-    commands.add_parser("study").add_argument("method")
+        command.add_argument("--here", action="store_true", help="what `launch` in params.yaml calls: run it here")
+    study = commands.add_parser("study")
+    study.add_argument("method")
     commands.add_parser("verdicts").add_argument("--profile", default="study")
     commands.add_parser("smoke").add_argument("--device", default="cpu")
     run, compare = commands.add_parser("run"), commands.add_parser("compare")
@@ -57,11 +69,19 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("--drop-bad", action="store_true")
         command.add_argument("--columns", default="", metavar="NAME=COLUMN,...")
         command.add_argument("--name", default="")
-    asked = ("databases", "database", "question", "evidence")
+    for command in (notebook, study, run, compare):
+        command.add_argument("--launch", default="", metavar="FILE")
+    asked = ("train", "databases", "database", "question", "evidence")
     for name in asked:
         run.add_argument(f"--{name}", default="")
     compare.add_argument("--methods", nargs="+", default=POLICIES, choices=POLICIES)
-    compare.set_defaults(method="compare", **dict.fromkeys(asked, ""))
+    run.add_argument("--profile", default="")
+    compare.set_defaults(method="compare", **dict.fromkeys((*asked, "profile"), ""))
+    plan = commands.add_parser("plan")
+    plan.add_argument("method")
+    plan.add_argument("--set", dest="values", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
+    for name in ("data", "columns", "device", "profile"):
+        plan.add_argument(f"--{name}", default="")
     score = commands.add_parser("score")
     score.add_argument("model")
     score.add_argument("data")
@@ -85,8 +105,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     actions: dict[str, Callable] = {
         "data": _data, "stage": _stage, "notebook": _notebook, "study": _study, "verdicts": _verdicts, "smoke": _smoke,
-        "run": _run, "compare": _compare, "score": _score, "sample": _sample, "export": _export, "doctor": _doctor,
-        "env": _env,
+        "run": _run, "compare": _compare, "plan": _plan, "score": _score, "sample": _sample, "export": _export,
+        "doctor": _doctor, "env": _env,
     }  # fmt: skip
     sys.modules.setdefault("rfc3987_syntax", None)  # a grammar that jsonschema would build for a second, and not use
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -96,10 +116,31 @@ def main(arguments: list[str] | None = None) -> int:
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries, whose every step would fill a log
     try:
+        if not getattr(given, "here", True) and (launch := read_params().get("launch")):
+            return _elsewhere(launch, arguments or sys.argv[1:])
+        if os.environ.get("PREFCORE_REPORT_TO"):
+            from prefcore.engine import trackers
+
+            trackers.wanted()  # or an error before any work
         return actions[given.command](given) or 0
     except (ValueError, TypeError, FileNotFoundError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+
+
+def _elsewhere(launch: str, arguments: list[str]) -> int:
+    """The same command behind another one, or in place of its {command}; one that waits, as `srun` or `sbatch -W`."""
+    command = [sys.executable, "-m", "prefcore", *arguments, "--here"]
+    before = shlex.split(launch)
+    if any("{command}" in word for word in before):
+        before, command = [word.replace("{command}", shlex.join(command)) for word in before], []
+    try:
+        done = subprocess.run([*before, *command])
+    except FileNotFoundError:
+        raise FileNotFoundError(f"launch in params.yaml is {launch!r}, and {before[0]} is not here") from None
+    if done.returncode:
+        raise RuntimeError(f"{shlex.join([*before, *command])} ended with status {done.returncode}")
+    return 0
 
 
 def read_params(profile: str = "") -> dict:
@@ -125,14 +166,17 @@ def run_stage(name: str, params: dict) -> None:
     print(f"{name} ({params['profile']}): {time.monotonic() - start:.0f} s", flush=True)
 
 
-def run_notebook(method: str, params: dict) -> None:
-    """The notebook of a method with the profile's parameters; the executed copy goes to runs/<profile>/<method>/."""
-    from prefcore.lab import notebooks, parameters
+def run_notebook(method: str, params: dict, config: str = "") -> None:
+    """The notebook of a method with the profile's parameters; the executed copy goes to runs/<profile>/<method>/.
+
+    config: an accelerate configuration, for several processes (lab/launch.py).
+    """
+    from prefcore.lab import launch, notebooks, parameters
 
     start, folder = time.monotonic(), Path("runs") / params["profile"] / method
     path = f"notebooks/{method}.ipynb"
-    notebooks.execute(path, folder / "notebook.ipynb", parameters.choose(path, params))
-    notebooks.export_html(folder / "notebook.ipynb", folder / "notebook.html")
+    if launch.execute(path, folder / "notebook.ipynb", parameters.choose(path, params), config):
+        notebooks.export_html(folder / "notebook.ipynb", folder / "notebook.html")
     print(f"{method} ({params['profile']}): {time.monotonic() - start:.0f} s", flush=True)
 
 
@@ -147,18 +191,21 @@ def _stage(given) -> None:
 
 
 def _notebook(given) -> None:
-    run_notebook(given.method, read_params(given.profile))
+    run_notebook(given.method, read_params(given.profile), given.launch or os.environ.get(LAUNCH, ""))
 
 
 def _study(given) -> None:
-    from prefcore.lab import study
+    from prefcore.lab import launch, study
 
+    if given.launch:
+        launch.check(given.launch)
+        os.environ[LAUNCH] = str(Path(given.launch).absolute())  # DVC's stages run alike, and are not to change by it
     study.run(given.method)
 
 
 def _verdicts(given) -> int:
     from prefcore.data.types import freeze
-    from prefcore.lab import decisions, parameters
+    from prefcore.lab import decisions, parameters, words
 
     params, changed = read_params(given.profile), 0
     chapters = [name for name, block in params["methods"].items() if block and "claims" in block]
@@ -167,9 +214,8 @@ def _verdicts(given) -> int:
         p = freeze(parameters.choose(f"notebooks/{name}.ipynb", params))
         known = json.loads(Path(f"metrics/{given.profile}/{name}.json").read_text(encoding="utf-8"))
         for row in decisions.again(name, p, known):
-            effect = f"{row['estimate']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
             mark = "" if row["verdict"] == row["committed"] else f"; COMMITTED: {row['committed']}"
-            print(f"{name:5} {row['kind']:9} {row['verdict']:14} {effect:26} {row['claim']}{mark}")
+            print(f"{name:5} {row['kind']:9} {row['verdict']:14} {words.effect(row):26} {row['claim']}{mark}")
             changed += bool(mark)
     print(f"{len(there)} chapters ({', '.join(there) or 'none'}); {changed} verdicts differ from the committed ones")
     return 1 if changed else 0
@@ -185,6 +231,21 @@ def _compare(given) -> None:
     from prefcore.lab import own_run
 
     own_run.compare(given, read_params())
+
+
+def _plan(given) -> None:
+    from prefcore.lab import devices, parameters, planner, settings
+
+    asked = given.profile if given.profile in ("", "quick", "study") else ""
+    params = read_params(asked)
+    block = parameters.settings_of(params, given.profile if not asked else "", given.method)
+    values = parameters.choose(f"notebooks/{given.method}.ipynb", params) | block
+    by_hand = block | settings.read(given.values, values, params["study"].get(given.method) or {})
+    values, fill = values | by_hand, 1.0
+    if given.data:
+        values, fill = planner.on_data(given.data, given.method, values, by_hand, settings.columns(given.columns))
+    device = devices.find(given.device, device=values.get("device", "auto"), threads=values.get("threads", 1))
+    planner.plan(given.method, values, device, fill)
 
 
 def _score(given) -> None:

@@ -56,12 +56,9 @@ METHODS = {  # random scorers and judges say little, so no threshold may leave a
     },
     "napo": {"lora_layers": 1, "batch_size": 4, "max_new_tokens": 6, "text_batch_size": 4, "text_layers": 1,
              "learning_rate": 1.0e-2, "text_learning_rate": 1.0e-2},
-    "gennm": {
-        "max_code": 400, "max_prompt": 48, "max_completion": 12, "samples": 3, "unseen": ["pine"], "test_share": 0.34,
-        "validation_share": 0.34, "draws": 60, "sympo_epochs": 1,
-    },
+    "gennm": {"max_code": 400, "max_prompt": 200, "max_name": 12, "batch_size": 8, "samples": 3},
     "compare": {"confirm_nats": 0.001},
-}
+}  # fmt: skip
 SHARED = {
     "reference_texts": 24, "reference_layers": 2, "reference_learning_rate": 1.0e-2, "proxy_texts": 32,
     "gold_texts": 24, "rater_layers": 2, "rater_learning_rate": 1.0e-3, "held_out_texts": 24, "judge_texts": 24,
@@ -83,7 +80,7 @@ SIZES = {
     "train_pairs": 16, "transcribe_pairs": 8, "twin_seeds": 2, "twin_rates": [1.0e-2, 0.1], "twin_steps": [2, 4],
     "pool_texts": [64, 24, 24], "asked_texts": [32, 16, 16], "drawn_pairs": 400, "budgets": [2, 3],
     "world_texts": 64, "planted_choices": 2000, "silhouette_sample": 60, "basis_sizes": [1, 2, 3],
-    "train_functions": 8, "validation_functions": 3, "test_functions": 8, "asked_functions": 3,
+    "train_functions": 8, "validation_functions": 3, "test_functions": 8, "asked_functions": 3, "sympo_rates": [1.0e-3],
     "draws": 3, "subset_pairs": 6, "samples": 6, "questions": 2,
     # pictures
     "validation_questions": 4, "test_questions": 6, "text_pairs": 6, "text_held_out": 4, "text_seeds": 1,
@@ -150,7 +147,9 @@ def workspace(folder: Path, *, device: str = "cpu") -> dict:
         files.write_lines(make_texts(), build / "texts.jsonl")
         files.write_lines(made := make_functions(), build / "functions.jsonl")
         steps = dict.fromkeys(("found", "of_the_size", "decompiled", "with_truth", "with_names"), len(made))
-        files.write_metrics({"steps": steps, **programs.by_project(made)}, "smoke", "programs")
+        parts = {"train": ["brook"], "validation": ["oak"], "test": ["pine"]}
+        files.write_metrics({"steps": steps, "parts": parts, **programs.by_project(made)}, "smoke", "programs")
+        shutil.copytree("build/weights/policy", build / "coder")  # random weights, like those of the stage's model
         for stage in (pipeline.fit_reference, pipeline.fit_scorers, pipeline.fit_judge, pipeline.make_preferences,
                       pipeline.make_bank, votes.prepare, pictures.prepare, tower.fit, tower.fit_biased,
                       databases.build):  # fmt: skip
@@ -227,9 +226,10 @@ def make_functions() -> list[programs.Decompiled]:
         names = [f"{verb}_{thing}" for verb in verbs]
         for i, name in enumerate(names):
             own, other = (f"sub_{0x401000 + 64 * (j % len(names)):x}" for j in (i, i + 1))
+            more = f"    while (v{b} > 9)\n        v{b} -= a1;\n" if b >= 6 else ""  # else all of oak is like brook
             code = (
                 f"int {own}(char *a0, int a1)\n{{\n    int v{b};  // [bp-0x{b + 8:x}]\n\n"
-                f"    v{b} = {other}(a0, {b * i});\n    if (a1 > {i})\n        v{b} = a1;\n    return v{b};\n}}\n"
+                f"    v{b} = {other}(a0, {b * i});\n    if (a1 > {i})\n        v{b} = a1;\n{more}    return v{b};\n}}\n"
             )
             truth = {"a0": thing, "a1": "limit", f"v{b}": ("total", "size", "rest")[(b + i) % 3]}
             project, called = ("brook", "pine", "oak")[b // 3], {own: name, other: names[(i + 1) % len(names)]}

@@ -397,3 +397,35 @@ def test_env_says_what_a_bug_report_needs(toy_world, capsys):
     assert main(["env"]) == 0
     said = capsys.readouterr().out
     assert "torch: " in said and "sha256 of params.yaml: " in said
+
+
+# --- elsewhere --------------------------------------------------------------------------------------------------
+
+WAITS = "import json, pathlib, sys; pathlib.Path('told.json').write_text(json.dumps(sys.argv[1:]))"
+
+
+@pytest.mark.parametrize("form", ["waits.py --gpus 1", "waits.py --gpus 1 --wrap '{command}'"])
+def test_what_stands_in_launch_gets_the_command_and_runs_it_where_it_likes(form, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("waits.py").write_text(WAITS)
+    Path("params.yaml").write_text(yaml.safe_dump({"launch": f"{sys.executable} {form}"}))
+    assert main(["stage", "no.function", "--profile", "study"]) == 0
+    _, count, *told = json.loads(Path("told.json").read_text())
+    if "{command}" in form:
+        told = told[1].split()
+    assert count == "1"
+    assert told == [sys.executable, "-m", "prefcore", "stage", "no.function", "--profile", "study", "--here"]
+
+
+def test_a_command_that_fails_elsewhere_fails_here_and_one_that_is_missing_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for launch, said in ((f"{sys.executable} -c 'raise SystemExit(3)'", "ended with status 3"),
+                         ("no-such-program -W", "no-such-program is not here")):  # fmt: skip
+        Path("params.yaml").write_text(yaml.safe_dump({"launch": launch}))
+        assert main(["notebook", "kto"]) == 1
+        assert said in capsys.readouterr().err
+
+
+def test_no_stage_depends_on_what_launches_it():
+    for path in ("dvc.yaml", "study/dvc.yaml"):
+        assert "launch" not in (ROOT / path).read_text()

@@ -134,7 +134,7 @@ def test_only_the_command_line_and_the_toy_world_read_params_yaml():
     readers |= {relative(path) for path in CODE if re.search(r"""Path\("params\.yaml"\)\n""", path.read_text())}
     assert readers <= {"__main__.py", "smoke.py"}
     environment = {relative(path) for path in CODE if "os.environ" in path.read_text()}
-    assert environment <= {"__main__.py", "data/sources.py", "scoring/llm.py"}
+    assert environment <= {"__main__.py", "data/sources.py", "engine/trackers.py", "scoring/llm.py"}
 
 
 # --- names agree ------------------------------------------------------------------------------------------------
@@ -151,7 +151,8 @@ def test_a_method_has_a_block_a_file_a_test_and_a_notebook():
 
 
 def test_both_profiles_have_the_same_parameters():
-    assert set(PARAMS) == {"profile", "common", "methods", "quick", "study"} and PARAMS["profile"] == "quick"
+    assert set(PARAMS) == {"profile", "launch", "common", "methods", "quick", "study", "hub"}
+    assert PARAMS["profile"] == "quick" and PARAMS["launch"] == ""
     assert set(PARAMS["quick"]) == set(PARAMS["study"]) == {"shared", *PARAMS["methods"]}
     for name in PARAMS["quick"]:
         constants = {*PARAMS["common"], *(PARAMS["methods"].get(name) or {})}  # a profile may have its own value
@@ -310,7 +311,7 @@ def test_caches_of_tools_do_not_make_a_stage_look_changed():
 
 SOURCES = [
     *CODE, *PAGES, *(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "benchmarks").glob("*.py"),
-    *(path for path in (ROOT / "docs").iterdir() if path.is_file()),
+    *(ROOT / "launch").glob("*.yaml"), *(path for path in (ROOT / "docs").iterdir() if path.is_file()),
     *(ROOT / name for name in ("Makefile", "params.yaml", "dvc.yaml", "pyproject.toml", "requirements.lock",
                                "environment.yml", "CITATION.cff", ".ci/run", ".gitignore", ".dvcignore", "NOTICE")),
 ]  # fmt: skip
@@ -368,6 +369,20 @@ def test_a_file_is_small_and_says_what_it_is(path):
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_a_notebook_starts_with_the_quick_profile(name):
     assert parameters.defaults(ROOT / "notebooks" / f"{name}.ipynb")["profile"] == "quick"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_chapter_says_where_it_departs_from_its_paper_and_what_its_numbers_mean(name):
+    cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())["cells"]
+    prose = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    departs = re.search(r"\*Where we depart from the paper:\*\n\n((?:\|.*\n?)+)", prose)
+    numbers = re.search(r"What each logged number means.*:\n\n((?:\|.*\n?)+)", prose)
+    head, _, *rows = departs[1].splitlines()
+    assert head == "| paper | here | why | measured effect |" and len(rows) >= 5
+    for row in rows:
+        *_, effect, _ = cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", row)]
+        assert len(cells) == 6 and effect, row
+    assert numbers[1].startswith("| number | meaning |") and numbers[1].count("\n") >= 6
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)

@@ -9,10 +9,11 @@ The columns of the first row say what the data are, and every row must have them
     prompt, completion, score         Scored  any finite number, higher is better
 
 Pairs may also have margin, strength (0 to 1), votes (a list of 1 for chosen and 0 for rejected), and chosen_score with
-rejected_score (or score_chosen with score_rejected, or argilla's chosen-rating with rejected-rating). `system` and
-`history` go before the prompt; pictures, sound and tools are refused. Well-known sets of other columns become these
-(forms.py). What else is there is not read, and `Reading.notes` says so. Texts stay as they are, with one exception:
-where every answer of the data begins with its own prompt, that is cut off.
+rejected_score (or score_chosen with score_rejected, or argilla's chosen-rating with rejected-rating). All rows or
+none may have a weight, a number from 0 up that multiplies their loss. `system` and `history` go before the prompt;
+pictures, sound and tools are refused. Well-known sets of other columns become these (forms.py). What else is there is
+not read, and `Reading.notes` says so. Texts stay as they are, with one exception: where every answer of the data begins
+with its own prompt, that is cut off.
 """
 
 import json
@@ -35,7 +36,8 @@ CONTROL = re.compile(
 class Reading(NamedTuple):
     """Records, what is wrong with each row that gave none, how many rows were read, and sentences on all of them.
 
-    ties: rows in which people saw no difference, and which therefore make no pair.
+    ties: rows in which people saw no difference, and which therefore make no pair. beside: record id -> what the column
+    says that `scan` was told to keep.
     """
 
     records: Records
@@ -43,6 +45,7 @@ class Reading(NamedTuple):
     rows: int
     ties: int
     notes: list[str]
+    beside: Mapping[str, str] = {}
 
 
 def read(source: str, *, limit: int | None = None) -> Records:
@@ -73,14 +76,17 @@ def demand(found: Reading) -> Reading:
     return found
 
 
-def scan(source: str, *, columns: Mapping[str, str] | None = None, limit: int | None = None) -> Reading:
-    """Everything that a source says. columns: a column of the layouts -> what the source calls it.
+def scan(
+    source: str, *, columns: Mapping[str, str] | None = None, limit: int | None = None, beside: str = ""
+) -> Reading:
+    """Everything that a source says. columns: a column of the layouts -> what the source calls it. beside: a further
+    column that is kept, as text.
 
     DataError where not one row can be used.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}: give a number of records from 1 up, or None for all")
-    found, problems, count, ties, unread = [], [], 0, 0, {}
+    found, problems, count, ties, unread, kept_beside = [], [], 0, 0, {}, {}
     form = kind = None
     for row in rows(str(source), columns):
         count += 1
@@ -100,22 +106,25 @@ def scan(source: str, *, columns: Mapping[str, str] | None = None, limit: int | 
             try:
                 records.check_columns(one, kind.columns)
                 found.append((row.where, kind.parse(records.unpacked(one))))
-                unread |= dict.fromkeys(name for name, value in one.values.items() if name not in KNOWN and value)
+                named = {*KNOWN, beside}
+                unread |= dict.fromkeys(name for name, value in one.values.items() if name not in named and value)
+                kept_beside |= {one.id: str(row.values[beside])} if beside in row.values else {}
             except DataError as problem:
                 problems.append(problem)
         if limit and len(found) >= limit:
             break
     if not count:
         raise DataError(f"{source}:1: no rows, the data are empty; give at least one row with {LAYOUTS}")
+    found, unweighted = _all_or_no_weights(found)
     kept, repeated, notes = _once(found)
-    problems += repeated
+    problems += unweighted + repeated
     if not kept:
         raise DataError(f"{problems[0]} (all {len(problems)} rows are bad)" if problems else
                         f"{source}: all {count} rows are ties; give at least one with a better answer")  # fmt: skip
     told = [f"read as {form.says}"] * bool(form and form.says)
     told += [f"columns that are not read: {', '.join(unread)}"] * bool(unread)
     told += [f"{ties} rows are ties, and make no pair"] * bool(ties)
-    return Reading(kept[:limit], problems, count, ties, told + notes + _control_tokens(kept))
+    return Reading(kept[:limit], problems, count, ties, told + notes + _control_tokens(kept), kept_beside)
 
 
 def write(found: Records, path: Path) -> Path:
@@ -141,6 +150,15 @@ def _said_twice(record) -> str:
     asked = record.prompt if isinstance(record.prompt, str) else record.prompt[-1]["content"]
     answers = _answers(record).values()
     return asked if all(a.startswith(asked) and a[len(asked) :].strip() for a in answers) else ""
+
+
+def _all_or_no_weights(found: list[tuple]) -> tuple[list[tuple], list[DataError]]:
+    """(rows, problems): where some rows have a weight, those without one are problems."""
+    weighted = [(where, record) for where, record in found if record.weight is not None]
+    if not weighted:
+        return found, []
+    what = "field 'weight': missing, and other rows have one; give 1 where the row counts as it is"
+    return weighted, [DataError(f"{where}: {what}") for where, record in found if record.weight is None]
 
 
 def _once(found: list[tuple]) -> tuple[list, list[DataError], list[str]]:

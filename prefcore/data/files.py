@@ -21,8 +21,9 @@ _FLEETING = re.compile(
 
 
 def write_lines(records: Iterable, path: Path) -> Path:
-    """Named tuples as JSON lines, a record each."""
-    return _write(path, "".join(json.dumps(record._asdict(), ensure_ascii=False) + "\n" for record in records))
+    """Named tuples as JSON lines, a record each; a weight is named where there is one."""
+    rows = ({k: v for k, v in record._asdict().items() if k != "weight" or v is not None} for record in records)
+    return _write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def read_lines(path: Path) -> list[dict]:

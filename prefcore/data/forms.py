@@ -245,7 +245,8 @@ def convert(row: Row, form: Form) -> list[Row]:
     """
     for name in sorted(form.columns - row.values.keys()):
         raise fault(row, name, "missing; the first row has it")
-    found = list(form.convert(row))
+    weight = {"weight": row.values["weight"]} if "weight" in row.values else {}
+    found = [{**values, **weight} for values in form.convert(row)]
     ids = [row.id] if len(found) == 1 else [f"{row.id}/{i}" for i in range(len(found))]
     return [Row(row.where, id, values) for id, values in zip(ids, found, strict=True)]
 

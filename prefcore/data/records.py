@@ -20,7 +20,7 @@ SCORES = (("chosen_score", "rejected_score"), ("score_chosen", "score_rejected")
           ("chosen_rating", "rejected_rating"))  # fmt: skip
 UNSEEN = ("image", "images", "video", "videos", "audio", "audios", "tools", "functions")
 KNOWN = {*TEXTS, *(name for pair in SCORES for name in pair), *UNSEEN, "label", "score", "margin", "strength", "votes",
-         "system", "system_prompt", "history"}  # fmt: skip
+         "weight", "system", "system_prompt", "history"}  # fmt: skip
 
 
 class Kind(NamedTuple):
@@ -97,7 +97,8 @@ def _pair(row: Row) -> Pair:
     if strength is not None and not 0 <= strength <= 1:
         raise fault(row, "strength", f"{strength} is no probability; give P(chosen is better), from 0 to 1")
     prompt = _with_context(row, prompt)
-    return Pair(row.id, prompt, chosen, rejected, *_scores(row), _number(row, "margin"), strength, _votes(row))
+    more = {"margin": _number(row, "margin"), "strength": strength, "votes": _votes(row), "weight": _weight(row)}
+    return Pair(row.id, prompt, chosen, rejected, *_scores(row), **more)
 
 
 def _unary(row: Row) -> Unary:
@@ -106,12 +107,13 @@ def _unary(row: Row) -> Unary:
     # Text is refused: "false" is truthy, and no two data sets mean the same by "good". True == 1 and False == 0.
     if not isinstance(label, bool | int | float) or label not in (0, 1):
         raise fault(row, "label", f"{short(label)} is neither true nor false; write true or false, or 1 or 0")
-    return Unary(row.id, _with_context(row, _prompt(row, before)), completion, bool(label))
+    return Unary(row.id, _with_context(row, _prompt(row, before)), completion, bool(label), weight=_weight(row))
 
 
 def _scored(row: Row) -> Scored:
     before, completion = _completion(row, "completion")
-    return Scored(row.id, _with_context(row, _prompt(row, before)), completion, _number(row, "score"))
+    prompt = _with_context(row, _prompt(row, before))
+    return Scored(row.id, prompt, completion, _number(row, "score"), weight=_weight(row))
 
 
 # Prompts and completions.
@@ -226,6 +228,13 @@ def _number(row: Row, field: str) -> float | None:
     if not math.isfinite(number):
         raise fault(row, field, f"{number} is not finite; give a finite number")
     return number
+
+
+def _weight(row: Row) -> float | None:
+    weight = _number(row, "weight")
+    if weight is not None and weight < 0:
+        raise fault(row, "weight", f"{weight:g} is below 0; give a number from 0 up, which multiplies the row's loss")
+    return weight
 
 
 def _scores(row: Row) -> tuple[float | None, float | None]:

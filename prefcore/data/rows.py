@@ -14,8 +14,9 @@ from prefcore.data.places import SUFFIXES
 from prefcore.data.types import DataError
 
 CSV_NUMBERS = (
-    "score", "margin", "strength", "chosen_score", "rejected_score", "score_chosen", "score_rejected",
+    "score", "margin", "strength", "chosen_score", "rejected_score", "score_chosen", "score_rejected", "weight",
 )  # fmt: skip
+TABLES = (".csv", ".tsv")
 HUB = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<config>[\w.+/-]+))?(:(?P<split>.+))?")
 
 
@@ -50,6 +51,12 @@ def read_text(row: Row, field: str) -> str:
     if not is_unicode(value):
         raise fault(row, field, "invalid UTF-8; save the file as UTF-8")
     return value
+
+
+def refuse_weight(row: Row) -> None:
+    """DataError for a row with a weight, where nothing is multiplied by it."""
+    if row.values.get("weight") is not None:
+        raise fault(row, "weight", "this method cannot weigh rows; leave the column out")
 
 
 def typed(value) -> str:
@@ -105,12 +112,15 @@ def _renamed(row: Row | DataError, columns: Mapping[str, str]) -> Row | DataErro
             return fault(row, own, f"there is no such column; the row has {', '.join(map(repr, row.values))}")
     taken = {*columns, *columns.values()}
     rest = {name: value for name, value in row.values.items() if name not in taken}
-    return row._replace(values={name: row.values[own] for name, own in columns.items()} | rest)
+    given = {name: row.values[own] for name, own in columns.items()}
+    if Path(places.plain_name(row.where.rpartition(":")[0])).suffix.lower() in TABLES:  # whose cells are all texts
+        given = {name: _cell(name, value) if isinstance(value, str) else value for name, value in given.items()}
+    return row._replace(values=given | rest)
 
 
 def _file(source: str) -> Iterator[Row | DataError]:
     start, plain = places.head(source), Path(places.plain_name(source))
-    parse = {".csv": _csv, ".tsv": _csv, ".parquet": _parquet, ".arrow": _arrow}.get(plain.suffix.lower(), _json)
+    parse = {**dict.fromkeys(TABLES, _csv), ".parquet": _parquet, ".arrow": _arrow}.get(plain.suffix.lower(), _json)
     encoding = "utf-16" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     with places.opened(source) as raw:
         # Bad bytes become lone surrogates, so that the error can name the row and the field that hold them.

@@ -2,6 +2,7 @@
 
 `tokens` of a record are the token ids of its completions as a policy has sampled them, EOS not among them. A text alone
 does not say them: another sequence of tokens may spell it. They are None where a file or a person gave the text.
+`weight` of a record multiplies its loss (as often as that is the row there); None where the data have no weights.
 """
 
 from collections import namedtuple
@@ -37,6 +38,7 @@ class Pair(NamedTuple):
     votes: tuple[int, ...] | None = None  # 1 for chosen, 0 for rejected
     finished: tuple[bool, bool] = (True, True)
     tokens: tuple[Tokens, Tokens] | None = None
+    weight: float | None = None
 
 
 class Unary(NamedTuple):
@@ -48,6 +50,7 @@ class Unary(NamedTuple):
     label: bool
     finished: bool = True
     tokens: Tokens | None = None
+    weight: float | None = None
 
 
 class Scored(NamedTuple):
@@ -59,6 +62,7 @@ class Scored(NamedTuple):
     score: float
     finished: bool = True
     tokens: Tokens | None = None
+    weight: float | None = None
 
 
 class Ranked(NamedTuple):
@@ -71,6 +75,7 @@ class Ranked(NamedTuple):
     finished: tuple[bool, ...]
     domain: str = ""
     tokens: tuple[Tokens, ...] | None = None
+    weight: float | None = None
 
 
 class Voted(NamedTuple):

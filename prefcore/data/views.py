@@ -35,14 +35,15 @@ def pair_of(row: Ranked, better: int, worse: int) -> Pair:
     return Pair(
         f"{row.id}/{better}-{worse}", row.prompt, row.completions[better], row.completions[worse],
         row.scores[better], row.scores[worse], finished=(row.finished[better], row.finished[worse]),
-        tokens=row.tokens and (row.tokens[better], row.tokens[worse]),
+        tokens=row.tokens and (row.tokens[better], row.tokens[worse]), weight=row.weight,
     )  # fmt: skip
 
 
 def scored(ranked: Sequence[Ranked]) -> list[Scored]:
     """Each completion as a row of its own."""
     return [
-        Scored(f"{row.id}/{i}", row.prompt, row.completions[i], row.scores[i], row.finished[i], _at(row.tokens, i))
+        Scored(f"{row.id}/{i}", row.prompt, row.completions[i], row.scores[i], row.finished[i], _at(row.tokens, i),
+               row.weight)  # fmt: skip
         for row in ranked
         for i in range(len(_checked(row).scores))
     ]
@@ -65,7 +66,7 @@ def median_threshold(records: Sequence[Record]) -> float:
 def pairs_to_unary(pairs: Sequence[Pair]) -> list[Unary]:
     """Thumbs-up for each chosen completion and thumbs-down for each rejected one."""
     return [
-        Unary(f"{pair.id}/{name}", pair.prompt, text, label, pair.finished[i], _at(pair.tokens, i))
+        Unary(f"{pair.id}/{name}", pair.prompt, text, label, pair.finished[i], _at(pair.tokens, i), pair.weight)
         for pair in pairs
         for i, (name, text, label) in enumerate((("chosen", pair.chosen, True), ("rejected", pair.rejected, False)))
     ]
@@ -79,24 +80,43 @@ def pairs_to_scored(pairs: Sequence[Pair]) -> list[Scored]:
             raise ValueError(f"pair {pair.id} has no scores: add the columns chosen_score and rejected_score")
         sides = (("chosen", pair.chosen, pair.chosen_score), ("rejected", pair.rejected, pair.rejected_score))
         records += [
-            Scored(f"{pair.id}/{name}", pair.prompt, text, score, pair.finished[i], _at(pair.tokens, i))
+            Scored(f"{pair.id}/{name}", pair.prompt, text, score, pair.finished[i], _at(pair.tokens, i), pair.weight)
             for i, (name, text, score) in enumerate(sides)
         ]
     return records
 
 
 def scored_to_ranked(records: Sequence[Scored]) -> list[Ranked]:
-    """All completions of a prompt in one row, whose id is that of the first; K may differ between rows."""
-    groups: dict[str, list[Scored]] = {}
-    for record in records:
-        groups.setdefault(prompt_key(record.prompt), []).append(record)
+    """All completions of a prompt in one row, whose id is that of the first; K may differ between rows.
+
+    Raises ValueError where they have different weights, as what is made of them has one.
+    """
+    groups = by_prompt(records)
     return [
         Ranked(
             group[0].id, group[0].prompt, tuple(r.completion for r in group), tuple(r.score for r in group),
             tuple(r.finished for r in group), tokens=_all_or_none([r.tokens for r in group]),
+            weight=common_weight(group),
         )  # fmt: skip
-        for group in groups.values()
+        for group in groups
     ]
+
+
+def by_prompt(records: Sequence[Record]) -> list[list[Record]]:
+    """The records of each prompt, in the order in which prompts come first."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(prompt_key(record.prompt), []).append(record)
+    return list(groups.values())
+
+
+def common_weight(group: Sequence[Record]) -> float | None:
+    """The weight of all records of a prompt; ValueError where there are two."""
+    weights = sorted({record.weight for record in group} - {None})
+    if len(weights) > 1:
+        raise ValueError(f"rows of one prompt have the weights {weights[0]:g} and {weights[1]:g} ({group[0].id} and "
+                         "others), and become one here: give all rows of a prompt the same")  # fmt: skip
+    return weights[0] if weights else None
 
 
 def scored_to_pairs(records: Sequence[Scored]) -> list[Pair]:
@@ -106,7 +126,7 @@ def scored_to_pairs(records: Sequence[Scored]) -> list[Pair]:
 
 def scored_to_unary(records: Sequence[Scored], threshold: float) -> list[Unary]:
     """Thumbs-up for each completion whose score is above the threshold, thumbs-down for the others."""
-    return [Unary(r.id, r.prompt, r.completion, r.score > threshold, r.finished, r.tokens) for r in records]
+    return [Unary(r.id, r.prompt, r.completion, r.score > threshold, r.finished, r.tokens, r.weight) for r in records]
 
 
 # What a method needs, from whatever was read.

@@ -1,8 +1,9 @@
-"""Batches of two classes: which rows are positive, and per-example losses whose mean is a sum of class means."""
+"""Per-example losses whose mean over the batch is another mean: over tokens, or the sum of two class means."""
 
 import torch
 from torch import Tensor
 
+from prefcore.engine.ranks import sum_over_ranks
 from prefcore.engine.shapes import check_shapes
 
 
@@ -15,13 +16,21 @@ def find_positives(label: Tensor) -> Tensor:
     return label == 1
 
 
+def scale_to_token_mean(losses: Tensor, lengths: Tensor) -> Tensor:
+    """Summed losses [B] of answers with lengths [B] in tokens -> [B], scaled so that their mean over the batch is that
+    over its tokens. Rows of all ranks count."""
+    check_shapes("losses [B], lengths [B]", losses, lengths)
+    rows, tokens = sum_over_ranks(torch.stack([lengths.new_tensor(float(len(lengths))), lengths.sum()]))
+    return losses * rows / tokens
+
+
 def scale_to_class_means(losses: Tensor, positive: Tensor) -> Tensor:
     """losses [B], bool mask positive [B] -> [B], scaled so that their mean over the batch is E+ + E-.
 
     E+ is the mean loss of the positive rows and E- that of the others. Each row is multiplied by B / (rows of its
     class), so a class without rows contributes nothing, no mean of an empty set is ever taken, and a NaN in any row
-    stays visible. With accumulation or several ranks the class means are those of each micro-batch.
+    stays visible. Rows of all ranks count; with accumulation the class means are those of each micro-batch.
     """
     check_shapes("losses [B], positive [B]", losses, positive)
-    rows_of_class = torch.where(positive, positive.sum(), (~positive).sum())
-    return losses * len(losses) / rows_of_class
+    up, down = sum_over_ranks(torch.stack([positive.sum(), (~positive).sum()]))
+    return losses * (up + down) / torch.where(positive, up, down)

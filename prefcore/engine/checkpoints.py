@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from prefcore.engine import ranks
 from prefcore.engine.collate import Plan
 from prefcore.engine.content import describe
 from prefcore.engine.reference import weight_hash
@@ -20,7 +21,21 @@ DONE = "complete"  # the file that makes a checkpoint count
 
 
 def last_whole(folder: Path, identity: str) -> Path | None:
-    """The newest whole checkpoint of this very run; whatever belongs to another run, or is broken, is removed."""
+    """The newest whole checkpoint of this very run; whatever belongs to another run, or is broken, is removed.
+
+    It may have been written by any number of processes. Of several, the first removes and all read.
+    """
+    ranks.check_agreement(identity, "run")
+    if ranks.is_first():
+        _tidy(folder, identity)
+    ranks.wait()
+    whole = [checkpoint for checkpoint in folder.glob("checkpoint-*") if (checkpoint / DONE).exists()]
+    last = max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+    ranks.check_agreement(str(last), f"newest checkpoint in {folder}")
+    return last
+
+
+def _tidy(folder: Path, identity: str) -> None:
     record = folder / "run.json"
     if not record.exists() or json.loads(record.read_text())["identity"] != identity:
         shutil.rmtree(folder, ignore_errors=True)
@@ -28,13 +43,9 @@ def last_whole(folder: Path, identity: str) -> Path | None:
         aside = record.with_suffix(".partial")
         aside.write_text(json.dumps({"identity": identity}))
         aside.rename(record)
-    whole = []
     for checkpoint in folder.glob("checkpoint-*"):
-        if (checkpoint / DONE).exists():
-            whole.append(checkpoint)
-        else:
+        if not (checkpoint / DONE).exists():
             shutil.rmtree(checkpoint)
-    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
 
 
 def identity(policy, plan: Plan, loss: Callable, settings: Mapping, schedule: Mapping) -> str:

@@ -127,12 +127,14 @@ def check_spelling(id: str, ids: Sequence[int], text: str, tokenizer) -> None:
 
 
 def encode_pairs(pairs: Sequence[Pair], tokenizer, **limits: int) -> Encoded:
-    """Pairs as examples with branches (chosen, rejected); scores, margin and strength become columns where present.
+    """Pairs as examples with branches (chosen, rejected); scores, margin and strength become columns where present, and
+    a weight becomes `row_weight`, by which training multiplies the example's loss.
 
     limits: max_prompt and max_completion, as `encode` has them; so for the other kinds.
     """
     names = ("chosen_score", "rejected_score", "margin", "strength")
-    known = [{name: float(getattr(p, name)) for name in names if getattr(p, name) is not None} for p in pairs]
+    known = [{name: float(getattr(p, name)) for name in names if getattr(p, name) is not None} | _weight(p)
+             for p in pairs]  # fmt: skip
     return _keep(
         encode(p.id, p.prompt, (p.chosen, p.rejected), p.finished, tokenizer, columns=c, tokens=p.tokens, **limits)
         for p, c in zip(pairs, known, strict=True)
@@ -140,14 +142,18 @@ def encode_pairs(pairs: Sequence[Pair], tokenizer, **limits: int) -> Encoded:
 
 
 def encode_unary(records: Sequence[Unary | Scored], tokenizer, **limits: int) -> Encoded:
-    """Single answers as examples with one branch; `label` (1 or 0) or `score` becomes a column."""
+    """Single answers as examples with one branch; `label` (1 or 0) or `score` becomes a column, as does a weight."""
     known = [{"label": float(r.label)} if isinstance(r, Unary) else {"score": float(r.score)} for r in records]
+    known = [columns | _weight(r) for columns, r in zip(known, records, strict=True)]
     drawn = [None if r.tokens is None else (r.tokens,) for r in records]
     return _keep(
         encode(r.id, r.prompt, (r.completion,), (r.finished,), tokenizer, columns=c, tokens=t, **limits)
         for r, c, t in zip(records, known, drawn, strict=True)
     )
 
+
+def _weight(record: Pair | Unary | Scored) -> dict[str, float]:
+    return {} if record.weight is None else {"row_weight": float(record.weight)}
 
 
 def _keep(examples: Iterable[Example | None]) -> Encoded:

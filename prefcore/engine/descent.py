@@ -10,7 +10,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_linear_schedule_with_warmup
 
-from prefcore.engine import progress
+from prefcore.engine import progress, ranks
 from prefcore.engine.machine import small_products
 
 
@@ -32,7 +32,8 @@ def descend(
 
     loss(batch) -> (mean loss, a 0-d tensor; further numbers of the history by name). The rate rises over the share
     `warmup` of the steps, then falls to 0 in a line, unless pace(step, steps) says what share of it each step takes.
-    grad_norm is that before clipping.
+    grad_norm is that before clipping. Several processes all take the average step: loss reads its share of a batch in
+    each (ranks.deal, ranks.step_mean), or in each the whole.
     """
     trained, batches = list(parameters), list(batches)
     optimiser = torch.optim.AdamW(trained, learning_rate, weight_decay=weight_decay)
@@ -47,11 +48,13 @@ def descend(
         with small_products():
             mean, numbers = loss(batch)
             mean.backward()
+        ranks.average_gradients(tensors)
         norm = clip_grad_norm_(tensors, max_grad_norm)
         optimiser.step()
         schedule.step()
         optimiser.zero_grad()
-        rows.append({"step": step, "loss": float(mean.detach()), "grad_norm": float(norm), **_plain(numbers)})
+        mean = ranks.mean_over_ranks(mean)
+        rows.append({"step": step, "loss": float(mean), "grad_norm": float(norm), **_plain(numbers)})
     return pd.DataFrame(rows)
 
 

@@ -13,6 +13,7 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
 from prefcore.data.types import Example, Parameters
+from prefcore.engine import ranks
 from prefcore.engine.collate import collate
 from prefcore.engine.decoder import describe_settings, find_layers, find_linear_maps, find_tail, unwrap
 from prefcore.engine.logps import UNFIT, plain_logps, to_device
@@ -21,17 +22,25 @@ from prefcore.engine.sample import sample
 
 logging.disable_progress_bar()  # weights load in a second; the bars would fill the terminal
 PASSED: set[str] = set()  # kinds of model that `check` has let pass in this process
+CONTEXT = 4096  # tokens that are read of a model whose configuration names no context
+
+
+def context_of(model) -> int:
+    """Tokens that a model can read at once, by its configuration; CONTEXT where that names none (ALiBi, say)."""
+    return getattr(model.config, "max_position_embeddings", None) or CONTEXT
 
 
 def choose_device(device: str, threads: int) -> torch.device:
-    """`auto` is CUDA, then MPS, then the CPU. Also fixes the number of CPU threads, on which float sums depend."""
+    """`auto` is CUDA, then MPS, then the CPU; of several processes each has its own CUDA device.
+
+    Also fixes the number of CPU threads, on which float sums depend.
+    """
     torch.set_num_threads(threads)
     use_best_float32()
-    if device != "auto":
-        return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if device == "auto":
+        other = "mps" if torch.backends.mps.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else other
+    return ranks.join(torch.device(device))
 
 
 def load_policy(name: str, *, device: str = "cpu", dtype: str = "float32"):

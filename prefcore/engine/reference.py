@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -96,7 +97,7 @@ def frozen(
             out[rows] = score(policy, batch, precision).cpu().numpy()
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".partial")
+        aside = path.with_suffix(f".{uuid4().hex}.partial")  # another process may be writing the same
         tensors = {"logps": torch.from_numpy(out)} | ({"trunk": join(examples, trunk)[0]} if depth else {})
         save_file(tensors, aside)
         aside.rename(path)
@@ -172,7 +173,7 @@ def merged(policy) -> Iterator[None]:
     """A context in which a PEFT policy's plain LoRA maps are one product each, to draw and score without gradient.
 
     The base weights come back bit by bit, as they are put aside and not computed back. An adapter of another kind, and
-    any other model, stays as it is.
+    any other model, stays as it is; so does one that is finer than its base, whose rounding would undo what it learnt.
     """
     layers = [part for part in policy.modules() if hasattr(part, "get_delta_weight")]
     if not layers or not all(map(_is_plain_lora, layers)):
@@ -192,7 +193,9 @@ def merged(policy) -> Iterator[None]:
 def _is_plain_lora(part) -> bool:
     from peft.tuners.lora import Linear
 
-    return type(part) is Linear and not (part.lora_variant or part.merged or part.disable_adapters)
+    if type(part) is not Linear or part.lora_variant or part.merged or part.disable_adapters:
+        return False
+    return {part.get_base_layer().weight.dtype} == {weight.dtype for weight in part.lora_A.parameters()}
 
 
 def fingerprint(policy, examples: Sequence[Example], precision: str = "float32") -> str:

@@ -5,18 +5,19 @@ checkpoint holds only what is trained plus the objective's running state, and co
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
-from torch.utils.data import Dataset, SequentialSampler
+from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from prefcore.data.types import Example
-from prefcore.engine import progress
+from prefcore.engine import progress, ranks, shards, trackers
 from prefcore.engine.checkpoints import DONE, identity, last_whole
 from prefcore.engine.collate import Plan, States, collate, longest
 from prefcore.engine.layout import join
@@ -25,7 +26,7 @@ from prefcore.engine.machine import check_precision
 
 
 class Batches(Dataset):
-    """Item s is the collated batch of step s of the plan."""
+    """Item s is the collated batch of step s of the plan, or this process's share of it."""
 
     def __init__(self, plan: Plan):
         self.plan = plan
@@ -37,16 +38,22 @@ class Batches(Dataset):
         plan, chosen = self.plan, self.plan.batches[step]
         batch = self._collate([plan.examples[i] for i in chosen], [plan.trunk[i] for i in chosen if plan.depth])
         if plan.ref_logps is not None:
-            batch["ref_logps"] = torch.from_numpy(plan.ref_logps[chosen])
+            batch["ref_logps"] = torch.from_numpy(plan.ref_logps[ranks.deal(chosen)])
         if plan.mismatches:
             batch["mismatch"] = self._collate(plan.mismatches[step], plan.mismatch_trunk[step] if plan.depth else [])
             if plan.ref_mismatch_logps:
-                batch["ref_mismatch_logps"] = torch.from_numpy(plan.ref_mismatch_logps[step])
+                batch["ref_mismatch_logps"] = torch.from_numpy(ranks.deal(plan.ref_mismatch_logps[step]))
         return batch
 
     def _collate(self, examples: list[Example], trunk: list[States]) -> dict:
-        batch = collate(examples, pad_id=self.plan.pad_id)
-        return batch | {"trunk": join(examples, trunk), "depth": self.plan.depth} if self.plan.depth else batch
+        """This process's share of the examples; one that has none reads the first of them, of which no row counts."""
+        mine = ranks.deal(examples) or examples[:1]
+        batch = collate(mine, pad_id=self.plan.pad_id)
+        if self.plan.depth:
+            batch |= {"trunk": join(mine, ranks.deal(trunk) or trunk[:1]), "depth": self.plan.depth}
+        if not ranks.deal(examples):
+            batch |= {name: batch[name][:0] for name in ("ids", "answer", "lengths", *mine[0].columns)}
+        return batch
 
 
 class Objective(torch.nn.Module):
@@ -82,29 +89,29 @@ class Objective(torch.nn.Module):
                 f"the loss is not finite for {bad} (batch: {batch['ids']}): look at these rows, or lower the rate"
             )
         self.numbers = _describe(out, batch)
-        return {"loss": out.losses.mean()}
+        return {"loss": ranks.step_mean(out.losses * batch.get("row_weight", 1))}
 
 
 def _describe(out, batch) -> dict[str, float]:
     """What a person wants to see of a step: mean reward of each branch, margin of a pair, KTO's mismatch."""
     rewards = out.rewards.detach().float()
-    numbers = {f"reward_{k}": rewards[:, k].mean().item() for k in range(min(rewards.shape[1], 4))}
+    numbers = {f"reward_{k}": rewards[:, k] for k in range(min(rewards.shape[1], 4))}
     for name, of in (("up", 1), ("down", 0)) if "label" in batch and rewards.shape[1] == 1 else ():
-        if (inside := batch["label"] == of).any():
-            numbers[f"reward_{name}"] = rewards[inside, 0].mean().item()
+        numbers[f"reward_{name}"] = rewards[batch["label"] == of, 0]
     if rewards.shape[1] == 2:
-        numbers["margin"] = (rewards[:, 0] - rewards[:, 1]).mean().item()
-        numbers["accuracy"] = (rewards[:, 0] > rewards[:, 1]).float().mean().item()
+        numbers["margin"] = rewards[:, 0] - rewards[:, 1]
+        numbers["accuracy"] = (rewards[:, 0] > rewards[:, 1]).float()
     if "mismatch_logps" in batch and "ref_mismatch_logps" in batch:
-        numbers["mismatch_logratio"] = (batch["mismatch_logps"] - batch["ref_mismatch_logps"]).mean().item()
-    return numbers
+        numbers["mismatch_logratio"] = batch["mismatch_logps"] - batch["ref_mismatch_logps"]
+    return ranks.means(numbers)
 
 
 class PlanTrainer(Trainer):
     """The Trainer, reading a plan in its order and saving only what is trained."""
 
-    def _get_train_sampler(self, *_, **__):
-        return SequentialSampler(self.train_dataset)
+    def get_train_dataloader(self):
+        """The plan's steps in their order; they know of processes, so that nothing else deals them out again."""
+        return DataLoader(self.train_dataset, batch_size=1, collate_fn=self.data_collator)
 
     def _prepare_input(self, data):
         return to_device(data, self.args.device)
@@ -114,20 +121,35 @@ class PlanTrainer(Trainer):
             logs = logs | self.model.numbers | {f"state_{k}": v.item() for k, v in self.model.state.items()}
         super().log(logs, *args, **kwargs)
 
+    def _defer_fsdp_gradient_reduction(self):
+        """What is accumulated is sharded too."""
+        return nullcontext()
+
+    def create_optimizer(self, *args):
+        shards.keep_whole(optimiser := super().create_optimizer(*args))
+        return optimiser
+
     def _save(self, output_dir=None, state_dict=None):
-        Path(output_dir).mkdir(parents=True, exist_ok=True)
-        save_file(_trained(self.model), Path(output_dir) / "trained.safetensors")
+        trained = _trained(self.model)
+        if ranks.is_first():
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            save_file(trained, Path(output_dir) / "trained.safetensors")
+
+    def _save_optimizer_and_scheduler(self, output_dir):
+        if not ranks.is_first():
+            self.optimizer.state_dict()  # all take part in putting it together
+        super()._save_optimizer_and_scheduler(output_dir)
 
     def _load_from_checkpoint(self, checkpoint, model=None):
         own, saved = self.model.state_dict(keep_vars=True), load_file(Path(checkpoint) / "trained.safetensors")
         with torch.no_grad():
             for name, tensor in saved.items():
-                own[name].copy_(tensor)
+                own[name].copy_(shards.dealt(tensor, own[name]))
 
 
 def _trained(module: Objective) -> dict[str, torch.Tensor]:
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad or name.startswith("state.")}
-    return {name: p.detach().cpu().contiguous().clone() for name, p in trained.items()}
+    return {name: shards.whole(p.detach()).cpu().contiguous().clone() for name, p in trained.items()}
 
 
 class Marks(TrainerCallback):
@@ -141,7 +163,9 @@ class Marks(TrainerCallback):
         next(self.steps, None)
 
     def on_save(self, args, state, control, **_):
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / DONE).touch()
+        ranks.wait()
+        if ranks.is_first():
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / DONE).touch()
 
     def on_step_end(self, args, state, control, **_):
         next(self.steps, None)
@@ -170,10 +194,12 @@ def fit(
     """Train the policy in place on the plan; returns one row per optimiser step.
 
     loss(logps [B, K], ref_logps [B, K] or None, batch, state, **settings) -> LossOutput; the mean of its losses is
-    minimised. `settings` are all numbers that it needs: a loss that reads them from around it is a ValueError.
+    minimised (each times `row_weight`, if the examples have that column). `settings` are all
+    numbers that it needs: a loss that reads them from around it is a ValueError.
     `batch` holds the examples' columns [B], `lengths` [B, K] in tokens and, for plans with mismatches, `mismatch_logps`
     and `ref_mismatch_logps` [B] (no gradient). `state` names the loss's running numbers and their start; the loss may
     change them in place, and they are in every checkpoint.
+    Several processes share the examples of each step, and take the step of one (engine/ranks.py).
     A run that was killed goes on from its last whole checkpoint in `checkpoints`, if data, weights, loss and settings
     are still the same, and ends with the same bytes. With accumulation, losses with batch statistics (KTO, BCO)
     use those of the small batch. save_every: steps from one checkpoint to the next; None writes none. precision: of the
@@ -189,11 +215,13 @@ def fit(
         "seed": seed, "norm": max_grad_norm, "decay": weight_decay, "state": state or {}, "more": repr(arguments),
         "precision": precision,
     }  # fmt: skip
+    device = ranks.join(next(policy.parameters()).device)
     last = None if save_every is None else last_whole(checkpoints, identity(policy, plan, loss, settings, run))
-    device = next(policy.parameters()).device
     check_precision(precision, device)
     objective = partial(loss, **settings)
     module = Objective(policy.eval(), objective, state or {}, longest(plan.examples), precision).to(device)
+    if sharded := shards.asked():
+        shards.shard(module, device, plan.depth)
     trainer = PlanTrainer(
         model=module,
         args=TrainingArguments(
@@ -211,7 +239,7 @@ def fit(
             save_steps=save_every or 1,
             save_total_limit=2,
             save_strategy="no" if save_every is None else "steps",
-            report_to=[],
+            report_to=trackers.wanted(),
             disable_tqdm=True,
             remove_unused_columns=False,
             dataloader_pin_memory=False,
@@ -225,7 +253,10 @@ def fit(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.model_accepts_loss_kwargs = False  # else the loss would not be divided by the accumulation steps
+    trainer.is_distributed_loading_by_transformers = sharded  # then it is not wrapped a second time
     trainer.train(resume_from_checkpoint=str(last) if last else None)
+    if sharded:
+        shards.put_back(module, policy.to(device))
     rows = pd.DataFrame([row for row in trainer.state.log_history if "loss" in row])
     first = ["step", "loss", "learning_rate", "grad_norm"]  # a checkpoint has forgotten the columns' order
     return rows[first + sorted(set(rows) - {*first, "epoch"})]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from prefcore.data.types import Parameters
-from prefcore.lab import measures, runs
+from prefcore.lab import measures, runs, words
 from prefcore.scoring import bank, effects, metrics
 from prefcore.scoring.effects import Effect
 
@@ -163,11 +163,10 @@ def print_sentences(decided: Mapping[str, Sequence[Mapping]]) -> None:
     """Controls and claims in words, as they came out."""
     for row in decided["controls"]:
         name = f"{row['name']} of {row['arm']}" if row["kind"] == "guard" else row["name"]
-        value = f"{row['estimate']:+.3f}" + (f" [{row['low']:+.3f}, {row['high']:+.3f}]" if "low" in row else "")
+        value = words.effect(row) if "low" in row else f"{row['estimate']:+.3f}"
         print(f"{'passed' if row['passed'] else 'FAILED'}: {row['kind']} control {name}: {value}, {row['expected']}")
     for row in decided["claims"]:
-        effect = f"{row['estimate']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
-        print(f"\n{row['verdict'].upper()} ({row['kind']}): {row['claim']}\n  {row['test']}: {effect}"
+        print(f"\n{row['verdict'].upper()} ({row['kind']}): {row['claim']}\n  {row['test']}: {words.effect(row)}"
               f"; an effect of {row['delta']:g} matters.")  # fmt: skip
         if row["because"]:
             print(f"  Not tested because of: {row['because']}.")

@@ -89,6 +89,24 @@ def usable(found: Reading, method: str, source: str) -> Reading:
     return found._replace(records=kept, problems=found.problems + problems)
 
 
+def weigh(records: Sequence) -> tuple[list, dict, list[str]]:
+    """(records with a weight above 0, or without any; counts; a sentence). ValueError where all have weight 0.
+
+    A row of weight 0 is left out before the split: it counts in no batch, class mean or estimate.
+    """
+    weights = [record.weight for record in records if record.weight is not None]
+    if not weights:
+        return list(records), {}, []
+    kept = [record for record in records if record.weight]
+    if not kept:
+        raise ValueError(f"all {len(records)} rows have weight 0, so none is trained on: give some a weight above 0")
+    counts = {"weight_zero": len(records) - len(kept), "least_weight": min(r.weight for r in kept),
+              "mean_weight": float(np.mean([r.weight for r in kept])), "largest_weight": max(weights)}  # fmt: skip
+    says = ("each row's loss is multiplied by its weight, {least_weight:g} to {largest_weight:g}, {mean_weight:.3g} on "
+            "average; {weight_zero} rows of weight 0 are left out; measures on held-out rows count all alike")
+    return kept, counts, [says.format(**counts)]
+
+
 def _ungraded(pair: Pair) -> str:
     scores = (pair.chosen_score, pair.rejected_score)
     if pair.margin is None and None in scores:
@@ -105,6 +123,9 @@ def check(records: Sequence, method: str, seed: int) -> list[list]:
     parts = views.split(records, PARTS, seed)
     if method in PAIRED:
         views.as_pairs(parts[0])
+    if method == "osp":
+        for group in views.by_prompt(parts[0]):  # of which it reads the prompt alone
+            views.common_weight(group)
     if method == "odpo" and not views.graded_pairs(parts[0])[0]:
         raise ValueError("all pairs are ties: give a margin above 0, or scores that differ")
     if not isinstance(records[0], Pair):
@@ -279,30 +300,35 @@ def prepare(found: Reading, method: str, values: Mapping, by_hand: Mapping, larg
     """
     from prefcore.data.types import freeze
     from prefcore.engine import models
+    from prefcore.lab import planner
 
     p = freeze(values)
     try:
+        planner.demand(method, values | dict.fromkeys(("batch_size", "max_prompt", "max_completion"), 1))
         tokenizer, policy = models.load(p, p.policy)
     except OSError as error:
         raise ValueError(f"policy {p.policy}: cannot be loaded ({' '.join(str(error).split())[:200]})") from error
-    lengths = measure(found.records, tokenizer)
-    context = getattr(policy.config, "max_position_embeddings", None) or 2048
+    weighed, weights, said = weigh(found.records)
+    lengths = measure(weighed, tokenizer)
+    context = models.context_of(policy)
     free = {name for name in values if name not in by_hand}
     fitted = fit_lengths(lengths, context)
     values = {**values, **{name: value for name, value in fitted.items() if name in free}}
-    records, counts = cut(found.records, lengths, values["max_prompt"], values["max_completion"])
+    records, counts = cut(weighed, lengths, values["max_prompt"], values["max_completion"])
     parts = check(records, method, values["seed"])
     few = used(parts, values)
     values |= {name: value for name, value in sizes(parts, values).items() if name in free}
     fitted = rates(values, larger, used(parts, values) / few)
     values |= {name: value for name, value in fitted.items() if name in free}
+    planner.demand(method, values)
     counts = {"read": found.rows, "bad": len(found.problems), "ties": found.ties, "usable": len(found.records)} | counts
+    counts |= weights
     counts |= dict(zip(("train", "validation", "test"), map(len, parts), strict=True)) | {"used": used(parts, values)}
     tokens = tokens_of(lengths, values)
     adapted = models.add_lora(policy, rank=p.lora_rank, alpha=p.lora_alpha, top_layers=p.lora_layers, seed=0)
     speed = training_speed(adapted, max(8, min(round(tokens), context)))
     runs, seconds = forecast(values, counts["used"], counts["validation"] + counts["test"], tokens, speed)
-    notes = found.notes + [
+    notes = found.notes + said + [
         f"{counts['read']} rows read, {counts['usable']} usable ({counts['bad']} bad, {counts['ties']} ties); "
         f"{counts['train']} to train on, of which {counts['used']} are used, {counts['validation']} to choose by, "
         f"{counts['test']} to test on",

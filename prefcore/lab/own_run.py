@@ -10,7 +10,7 @@ from pathlib import Path
 
 from prefcore.data import datasets, files
 from prefcore.data.types import freeze
-from prefcore.lab import notebooks, own, parameters, settings
+from prefcore.lab import launch, notebooks, own, parameters, settings
 from prefcore.lab.by_name import function
 
 QUESTION = ("database", "question", "evidence")  # what `run` takes instead of data for a method that answers questions
@@ -19,6 +19,10 @@ RATES = (5.0e-4, 1.0e-3, 2.0e-3)  # among which `compare` chooses for each of th
 # Chapters whose own data teach nothing: the function of (source, parameters, names of those set by hand) that applies a
 # trained model to them, or groups and measures them.
 APPLIED = {"gennm": "methods.gennm.apply.run", "canonical_basis": "methods.canonical_basis.own.run"}
+
+# Chapters that learn from own programs (--train): the function of (source, parameters, names of those set by hand, name
+# of the run) that does so.
+TRAINED = {"gennm": "methods.gennm.own.train"}
 
 # Chapters that answer questions: the function of (data, databases, question, parameters) that does so where one is
 # asked, or where the parameter `generator` names who answers those of the data; whether it did.
@@ -37,14 +41,20 @@ READERS = {
 def run(given: Namespace, params: Mapping) -> None:
     """The chapter of a method on own data, executed and as a page; its numbers go to metrics/own/.
 
-    given: method, data, values (key=value items), columns, drop_bad, name, databases, and the parts of a QUESTION.
+    given: method, data, train, profile (of settings), values (key=value items), columns, drop_bad, name, databases,
+    launch, and the parts of a QUESTION.
     """
     path = f"notebooks/{given.method}.ipynb"
-    values = parameters.choose(path, params) | {"data": given.data, "profile": "own"}
+    block = parameters.settings_of(params, given.profile, given.method)
+    given = Namespace(**vars(given) | {"data": given.data or block.get("data", "")})
+    values = parameters.choose(path, params) | block | {"data": given.data, "profile": "own"}
     larger = params.get("study", {}).get(given.method) or {}
-    by_hand = settings.read(given.values, values, larger)
+    by_hand = block | settings.read(given.values, values, larger)
+    by_hand.pop("data", None)
     values |= by_hand
-    if _answers(given, values):
+    if given.launch:
+        _check_launch(given)
+    if _learns(given, values, by_hand) or _answers(given, values):
         return
     if given.method in APPLIED:
         _no_columns(given)
@@ -61,7 +71,9 @@ def run(given: Namespace, params: Mapping) -> None:
         values, folder, counts = _own_form(given, values, by_hand)
     else:
         values, folder, counts = _preferences(given, values, by_hand, larger)
-    notebooks.execute(path, folder / "notebook.ipynb", values)
+    if not launch.execute(path, folder / "notebook.ipynb", values, given.launch):
+        print("the machine of the first process has the results")
+        return
     notebooks.export_html(folder / "notebook.ipynb", folder / "notebook.html")
     metrics = Path("metrics") / values["profile"] / f"{given.method}.json"
     if metrics.exists():
@@ -101,11 +113,14 @@ def _own_form(given: Namespace, values: dict, by_hand: dict) -> tuple[dict, Path
     if given.drop_bad:
         raise ValueError(f"{given.method} leaves out no rows: mend the data, and call it without --drop-bad")
     _no_columns(given)
+    from prefcore.lab import planner
+
     found = function(READERS[given.method])(given.data)
     if "databases" in values:
         function("methods.chase_sql.candidates.find_databases")(values["data"], values["databases"])
     sizes = own.sizes_of_votes(found, values)
     values = values | {name: size for name, size in sizes.items() if name not in by_hand}
+    planner.demand(given.method, values)
     counts = {"usable": len(found[0] if isinstance(found, tuple) else found)} | {name: values[name] for name in sizes}
     profile, folder = own.folder_for(given.data, given.method, values, own.fingerprint(given.data), given.name)
     print(", ".join(f"{name} {count}" for name, count in counts.items()))
@@ -115,6 +130,12 @@ def _own_form(given: Namespace, values: dict, by_hand: dict) -> tuple[dict, Path
 def _no_columns(given: Namespace) -> None:
     if given.columns:
         raise ValueError(f"--columns is for pairs, labels and scores; {given.method} reads rows of its own form")
+
+
+def _check_launch(given: Namespace) -> None:
+    launch.check(given.launch)
+    if given.method in APPLIED or any(getattr(given, name) for name in QUESTION):
+        raise ValueError(f"--launch: {given.method} trains nothing here, so one process is enough")
 
 
 def _answers(given: Namespace, values: dict) -> bool:
@@ -128,3 +149,16 @@ def _answers(given: Namespace, values: dict) -> bool:
     if given.method not in ASKED:
         return False
     return function(ASKED[given.method])(given.data, given.databases, asked, freeze(values))
+
+
+def _learns(given: Namespace, values: dict, by_hand: dict) -> bool:
+    """Learn from own programs where that is asked for (--train); whether it was."""
+    if not given.train:
+        return False
+    if given.method not in TRAINED:
+        raise ValueError(f"{given.method} has no --train: it learns from what --data names")
+    if given.data or given.drop_bad:
+        raise ValueError("--train goes alone: --data names what a trained model is for, and no row has to be dropped")
+    _no_columns(given)
+    function(TRAINED[given.method])(given.train, freeze(values), list(by_hand), given.name)
+    return True

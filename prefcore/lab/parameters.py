@@ -31,6 +31,21 @@ def merge(params: Mapping, method: str) -> dict:
     return merged
 
 
+def settings_of(params: Mapping, profile: str, method: str) -> dict:
+    """What a block of settings (hub) says of a method, as if each were given by --set; nothing without a name.
+
+    ValueError for a block that is none, or says nothing of this method.
+    """
+    if not profile:
+        return {}
+    blocks = params.get(profile) if profile not in ("common", "methods", "profile", "launch") else None
+    if not isinstance(blocks, Mapping) or "shared" in blocks:
+        raise ValueError(f"--profile {profile}: it holds no settings for `run`; hub does")
+    if method not in blocks:
+        raise ValueError(f"--profile {profile}: it has no settings for {method}; it has {', '.join(blocks)}")
+    return dict(blocks[method])
+
+
 def chapters() -> list[str]:
     """The notebooks of the current folder that test a paper, DPO first."""
     found = {path.stem for path in Path("notebooks").glob("*.ipynb")} - set(PAGES)

@@ -11,6 +11,7 @@ import numpy as np
 from prefcore.data import files, ratings
 from prefcore.data.types import LossOutput, Parameters, Ranked
 from prefcore.engine import collate, models, train
+from prefcore.engine.aggregate import scale_to_token_mean
 from prefcore.engine.sample import sample_several
 from prefcore.scoring import bank, calibration, evaluate, judge, metrics, scorers
 
@@ -39,7 +40,7 @@ def fit_reference(p: Parameters, build: Path) -> None:
 
 def token_loss(logps, ref_logps, batch, state) -> LossOutput:
     """Negative log-likelihood per token of the batch (scaled so that the mean over rows is the mean over tokens)."""
-    return LossOutput(-logps[:, 0] * len(logps) / batch["lengths"].sum(), logps.detach())
+    return LossOutput(scale_to_token_mean(-logps[:, 0], batch["lengths"][:, 0]), logps.detach())
 
 
 def fit_scorers(p: Parameters, build: Path) -> None:

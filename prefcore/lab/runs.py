@@ -32,25 +32,44 @@ def finish(
     scores: one row per prompt (and arm, and seed), every cell filled.
     Numbers are rounded to 6 significant digits. Nothing is written if anything is refused: a NaN or an infinity, a
     value that JSON does not know, a key or column about time or host (ValueError or TypeError, with its key path).
+    Of several processes all come here, and the first one writes.
     """
+    from prefcore.engine import ranks  # which imports torch, and readers need none
+
     _check_table(history, f"{method} history", gaps=True)
     _check_table(scores, f"{method} scores", gaps=False)
     settle(metrics, "metrics")
     folder = Path(root) / "runs" / profile / method
+    ranks.wait()  # another one may still read the checkpoints
+    if not ranks.is_first():
+        return metrics_folder(profile, root) / f"{method}.json"
     write_table(history, folder / "history.csv")
     write_table(scores, folder / "scores.csv")
     path = write_metrics(metrics, profile, method, root)
-    shutil.rmtree(Path(root) / ".checkpoints" / profile / method, ignore_errors=True)  # the next run is a new one
+    _drop_checkpoints(Path(root) / ".checkpoints" / profile / method)  # the next run is a new one
     return path
+
+
+def _drop_checkpoints(folder: Path) -> None:
+    """All but `runs` beside them, what a tracker has written, which stays until that arm is trained again."""
+    for place in folder.glob("*"):
+        for old in place.glob("*") if (place / "runs").is_dir() else (place,):
+            if old.name != "runs":
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+    if folder.exists() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def save_measures(table: pd.DataFrame, profile: str, method: str, root: str | Path = ".") -> Path:
     """The table of lab/measures.py as scores/<profile>/<method>.csv.gz, from which every verdict can be made again."""
+    from prefcore.engine import ranks
+
     _check_table(table, f"{method} measures", gaps=True)
     text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
     path = Path(root) / "scores" / profile / f"{method}.csv.gz"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(text.encode(), mtime=0))
+    if ranks.is_first():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(text.encode(), mtime=0))
     return path
 
 
@@ -99,9 +118,11 @@ def _check_table(table: pd.DataFrame, name: str, *, gaps: bool) -> None:
 
 def save_model(policy, tokenizer, profile: str, method: str, root: str | Path = ".") -> Path:
     """The trained adapter under runs/<profile>/<method>/model; `python -m prefcore export` makes it a whole model."""
+    from prefcore.engine import ranks
     from prefcore.engine.models import save_adapter
 
     folder = Path(root) / "runs" / profile / method / "model"
-    shutil.rmtree(folder, ignore_errors=True)
-    save_adapter(policy, tokenizer, folder)
+    if ranks.is_first():
+        shutil.rmtree(folder, ignore_errors=True)
+        save_adapter(policy, tokenizer, folder)
     return folder

@@ -16,13 +16,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from prefcore.data import datasets, files, rows, views
+from prefcore.data import datasets, files, views
 from prefcore.data.types import Pair
 from prefcore.engine import collate, models, reference
 from prefcore.lab import own
 from prefcore.scoring import metrics, reward_model
-
-LONGEST = 4096  # tokens of prompt and answer that are read of a model that names no context
 
 
 class Scores(NamedTuple):
@@ -41,23 +39,18 @@ def score(name: str, source: str, *, base: str = "", columns: Mapping[str, str] 
 
     ValueError for data without pairs, and for a reference where none is needed.
     """
-    found = datasets.scan(source, columns=columns)
+    found = datasets.scan(source, columns=columns, beside="subset")
     pairs = views.as_pairs(found.records)
-    subsets = _subsets(source, columns)
     judge = _rewards if reward_model.is_one(name) else _gains
     scores, by, notes = judge(name, pairs, base)
     table = pd.DataFrame({"id": [pair.id for pair in pairs]}).assign(chosen=scores[:, 0], rejected=scores[:, 1])
-    table.insert(1, "subset", [subsets.get(pair.id, "") for pair in pairs])
+    table.insert(1, "subset", [found.beside.get(pair.id, "") for pair in pairs])
     table["right"] = (np.sign(table["chosen"] - table["rejected"]) + 1) / 2
     bad = [f"rows left out: {len(found.problems)}; the first: {first}" for first in found.problems[:1]]
     unread = int(table["right"].isna().sum())
     bad += [f"pairs left out, as an answer has no token: {unread}"] * bool(unread)
+    bad += ["weights are not read: every pair counts once"] * any(pair.weight is not None for pair in pairs)
     return Scores(table.dropna(subset="right"), by, found.notes + bad + notes)
-
-
-def _subsets(source: str, columns: Mapping[str, str] | None) -> dict[str, str]:
-    read = (row for row in rows.rows(source, columns) if isinstance(row, rows.Row))
-    return {row.id: str(row.values["subset"]) for row in read if "subset" in row.values}
 
 
 def _rewards(name: str, pairs: list[Pair], base: str) -> tuple[np.ndarray, str, list[str]]:
@@ -65,7 +58,7 @@ def _rewards(name: str, pairs: list[Pair], base: str) -> tuple[np.ndarray, str, 
         raise ValueError(f"{name} is a reward model, which needs no reference: leave out --reference")
     device = str(models.choose_device("auto", os.cpu_count() or 1))
     tokenizer, model = reward_model.load(name, seed=0, device=device)
-    most = _context(model)
+    most = models.context_of(model)
     items = [(pair.prompt, text) for pair in pairs for text in (pair.chosen, pair.rejected)]
     long = sum(len(reward_model.token_ids(*item, tokenizer, most + 1)) > most for item in items)
     found = reward_model.score(items, model, tokenizer, max_tokens=most)
@@ -75,7 +68,7 @@ def _rewards(name: str, pairs: list[Pair], base: str) -> tuple[np.ndarray, str, 
 def _gains(name: str, pairs: list[Pair], base: str) -> tuple[np.ndarray, str, list[str]]:
     device = models.choose_device("auto", os.cpu_count() or 1)
     tokenizer, policy = models.load_policy(name, device=device)
-    lengths, most = own.measure(pairs, tokenizer), _context(policy)
+    lengths, most = own.measure(pairs, tokenizer), models.context_of(policy)
     answer = max(len(ids) for one in lengths for ids in one.answers)
     prompt = max(1, *(len(one.prompt) for one in lengths))
     if prompt + answer > most:
@@ -100,10 +93,6 @@ def _reference(policy, base: str, device, examples, tokenizer) -> np.ndarray:
     if other.get_vocab() != tokenizer.get_vocab():
         raise ValueError(f"--reference {base} has another tokenizer: name the model that training began from")
     return reference.score_all(model, examples, pad_id=tokenizer.pad_token_id)
-
-
-def _context(model) -> int:
-    return getattr(model.config, "max_position_embeddings", None) or LONGEST
 
 
 def summarise(found: Scores) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from prefcore.lab import words
 from prefcore.scoring import metrics
 from prefcore.scoring.metrics import Interval
 
@@ -56,6 +57,6 @@ def print_sentences(claims: Sequence[Mapping]) -> None:
         "undecided": "the interval contains 0",
     }
     for row in claims:
-        effect = f"{row['estimate']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
-        print(f"{row['verdict'].upper()}: {row['claim']}\n  {row['test']}: {effect}; {meanings[row['verdict']]}.")
+        meaning = meanings[row["verdict"]]
+        print(f"{row['verdict'].upper()}: {row['claim']}\n  {row['test']}: {words.effect(row)}; {meaning}.")
         print(f"  The smallest effect that this size shows with 80 % power is {row['detectable']:.3f}.")

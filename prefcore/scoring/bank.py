@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -90,7 +91,7 @@ def log_ratios(policy, plan: Plan, *, cache: Path | None = None) -> np.ndarray:
     ratios = reference.score_attached(policy, plan) - plan.ref_logps
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".partial")
+        aside = path.with_suffix(f".{uuid4().hex}.partial")  # another process may be writing the same
         save_file({"ratios": ratios}, aside)
         aside.rename(path)
     return ratios

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from prefcore.data.types import Example, Pair, Prompt
+from prefcore.engine import ranks
 from prefcore.engine.collate import Plan, encode_chat
 from prefcore.engine.descent import descend
 from prefcore.scoring.votes import VotedPair
@@ -124,19 +125,20 @@ def fit(
 
     objective(rewards [B,2], columns) -> LossOutput, whose mean loss is minimised; columns: name -> [B]. AdamW, rate
     rising over the share `warmup` of the steps, then falling to 0. No dropout, so that arms differ in their objective
-    alone. FloatingPointError with the ids of the batch where a loss is not finite.
+    alone. Several processes share each batch. FloatingPointError with the ids of the batch where a loss is not finite.
     """
 
     def loss(batch):
-        examples = [plan.examples[i] for i in batch]
-        rewards = read([ids for e in examples for ids in e.completions], model).view(-1, 2)
+        mine = ranks.deal(batch)  # a process that has none reads the first example, which does not count
+        examples = [plan.examples[i] for i in mine or batch[:1]]
+        rewards = read([ids for e in examples for ids in e.completions], model).view(-1, 2)[: len(mine)]
         names = examples[0].columns
-        columns = {n: torch.tensor([e.columns[n] for e in examples], device=rewards.device) for n in names}
+        columns = {n: torch.tensor([e.columns[n] for e in examples], device=rewards.device)[: len(mine)] for n in names}
         losses = objective(rewards, columns).losses
         if not losses.isfinite().all():
             raise FloatingPointError(f"the loss is not finite in the batch {[e.id for e in examples]}: lower the rate")
         gap = (rewards[:, 0] - rewards[:, 1]).detach()
-        return losses.mean(), {"margin": gap.mean(), "accuracy": (gap > 0).float().mean()}
+        return ranks.step_mean(losses), ranks.means({"margin": gap, "accuracy": (gap > 0).float()})
 
     trained = [p for p in model.parameters() if p.requires_grad]
     how = {"learning_rate": learning_rate, "warmup": warmup, "max_grad_norm": max_grad_norm, "label": label}

@@ -17,7 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from prefcore.data.chats import unpack
-from prefcore.data.rows import SUFFIXES, DataError, Row, fault, read_text, rows, short, usable_rows
+from prefcore.data.rows import SUFFIXES, DataError, Row, fault, read_text, refuse_weight, rows, short, usable_rows
 from prefcore.data.types import Parameters
 from prefcore.scoring import votes
 from prefcore.scoring.votes import VotedPair
@@ -147,6 +147,7 @@ def _texts(library: Path) -> dict[str, str]:
 
 
 def _pair(row: Row, texts: dict[str, str], library: Path | None) -> VotedPair:
+    refuse_weight(row)
     if "arg1" in row.values:
         sides = []
         for name in ("arg1", "arg2"):

@@ -216,6 +216,15 @@ def test_frozen_layers_are_kept_with_the_numbers_of_the_whole_model(adapted, exa
         assert [len(step) for step in found.mismatch_trunk] == [len(b) for b in plan.batches if branches == 1]
 
 
+def test_weights_in_bfloat16_are_scored_with_the_float32_adapter_that_was_trained_on_them(adapted, draw, tiny_llama):
+    """Merged into them, most of so small a change would be rounded away."""
+    examples, policy = draw(4, 2), adapted(tiny_llama.to(torch.bfloat16), scale=1e-3)
+    assert {p.dtype for p in policy.parameters() if p.requires_grad} == {torch.float32}
+    with torch.no_grad():
+        plain = branch_logps(policy, collate(examples, pad_id=0)).numpy()
+    np.testing.assert_array_equal(reference.score_all(policy, examples, pad_id=0), plain)
+
+
 def test_kept_states_of_a_prompt_and_an_answer_lie_in_memory_once(adapted, tiny_llama, tmp_path):
     """Computed batch by batch, and read from the cache."""
     policy, rows = adapted(tiny_llama), pools(np.random.default_rng(0))

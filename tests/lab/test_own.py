@@ -57,6 +57,23 @@ def test_pairs_that_do_not_say_by_how_much_are_left_out_of_odpo_and_stay_in_dpo(
     assert "chosen is worse than rejected by 2; swap the two" in str(own.usable(worse, "odpo", "d").problems[0])
 
 
+def test_rows_of_weight_0_are_left_out_and_the_others_counted():
+    rows = [pair for weight in (0, 0.5, 2) for pair in pairs(1, weight=weight)]
+    kept, counts, (says,) = own.weigh(rows)
+    assert [pair.weight for pair in kept] == [0.5, 2] and "0.5 to 2, 1.25 on average; 1 rows of weight 0" in says
+    assert counts == {"weight_zero": 1, "least_weight": 0.5, "mean_weight": 1.25, "largest_weight": 2}
+    assert own.weigh(pairs(3)) == (pairs(3), {}, [])
+    with pytest.raises(ValueError, match="all 3 rows have weight 0, so none is trained on"):
+        own.weigh(pairs(3, weight=0))
+
+
+def test_a_prompt_with_two_weights_is_refused_where_only_prompts_are_read():
+    rows = [pair._replace(weight=weight) for weight in (1, 3) for pair in pairs(20)]
+    own.check(rows, "dpo", 0)
+    with pytest.raises(ValueError, match="rows of one prompt have the weights 1 and 3"):
+        own.check(rows, "osp", 0)
+
+
 # --- lengths --------------------------------------------------------------------------------------------------------
 
 

@@ -29,6 +29,21 @@ def test_finish_writes_three_files_and_nothing_else(tmp_path):
     ]  # fmt: skip
 
 
+def test_checkpoints_go_and_what_a_tracker_wrote_stays(tmp_path):
+    folder = tmp_path / ".checkpoints" / "quick" / "dpo"
+    for name in ("dpo-0/checkpoint-2/complete", "dpo-0/runs/event", "dpo-1/checkpoint-2/complete", "dpo-1/run.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    finish(tmp_path)
+    assert [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*"))] == [
+        "dpo-0", "dpo-0/runs", "dpo-0/runs/event",
+    ]  # fmt: skip
+    (folder / "dpo-0/runs/event").unlink()
+    (folder / "dpo-0/runs").rmdir()
+    finish(tmp_path)
+    assert not folder.exists()
+
+
 def test_the_bytes_are_these(tmp_path):
     finish(tmp_path, {"b": np.float32(0.1), "a": {"n": np.int64(3), "ok": True, "none": None, "z": -0.0}})
     found = contents(tmp_path)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from prefcore.data.rows import DataError, Row, fault, read_text, short, typed, usable_rows
+from prefcore.data.rows import DataError, Row, fault, read_text, refuse_weight, short, typed, usable_rows
 
 WINNERS = {"model_a": True, "a": True, "model_b": False, "b": False}
 TIES = {"tie", "tie (bothbad)", "both_bad", "bothbad"}
@@ -70,6 +70,7 @@ def read(source: str) -> Arena:
 
 def _vote(row: Row) -> tuple[str, Vote | None]:
     """("", the vote) or (why it is left out, None)."""
+    refuse_weight(row)
     winner = row.values.get("winner")
     if winner not in WINNERS and winner not in TIES:
         raise fault(row, "winner", f"{short(winner)} is none of {', '.join([*WINNERS, *sorted(TIES)])}")

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from prefcore.data.rows import DataError, Row, fault, read_text, rows, short
+from prefcore.data.rows import DataError, Row, fault, read_text, refuse_weight, rows, short
 
 BIRD = "\t----- bird -----\t"  # stands between a query and the name of its database
 FILES = tuple(f"candidates{end}{more}" for end in (".jsonl", ".json") for more in ("", ".gz"))
@@ -153,6 +153,7 @@ def read_about(source: str) -> dict:
 
 
 def _question(row: Row, number: int, predictions: Mapping[str, Sequence[str]]) -> Question:
+    refuse_weight(row)
     values = row.values
     gold = next((name for name in ("gold", "query", "SQL") if values.get(name)), None)
     texts = [read_text(row, name) for name in ("db_id", "question", gold) if name]

@@ -11,6 +11,7 @@ import pandas as pd
 
 from prefcore.data.types import Example, LossOutput, Parameters
 from prefcore.engine import collate, models, reference
+from prefcore.engine.aggregate import scale_to_token_mean
 from prefcore.lab import tasks, training
 from prefcore.methods.chase_sql import database
 from prefcore.methods.chase_sql.database import Result
@@ -31,7 +32,7 @@ def example(id: str, sql: str, result: Result, question: str, tokenizer) -> Exam
 
 def question_loss(logps, ref_logps, batch, state) -> LossOutput:
     """Negative log-likelihood of the question per token; logps [B, 1]."""
-    return LossOutput(-logps[:, 0] * len(logps) / batch["lengths"].sum(), logps.detach())
+    return LossOutput(scale_to_token_mean(-logps[:, 0], batch["lengths"][:, 0]), logps.detach())
 
 
 def teach(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from prefcore.data.types import Example, Parameters
-from prefcore.engine import collate, models, reference
+from prefcore.engine import collate, models, ranks, reference
 from prefcore.lab import runs, tasks, training
 from prefcore.methods.chase_sql import database, features, linear_judge, schema
 from prefcore.methods.chase_sql.execution import Pool, cluster_sizes
@@ -120,7 +120,8 @@ def save(kept: linear_judge.Linear | tuple, profile: str) -> Path:
     """A linear judge, or (policy with an adapter, its tokenizer), as runs/<profile>/chase_sql/model."""
     if isinstance(kept, linear_judge.Linear):
         folder = Path("runs") / profile / "chase_sql" / "model"
-        linear_judge.save(kept, folder / LINEAR)
+        if ranks.is_first():
+            linear_judge.save(kept, folder / LINEAR)
         return folder
     return runs.save_model(*kept, profile, "chase_sql")
 

@@ -2,25 +2,30 @@
 
     python -m prefcore run gennm --data BINARY_OR_JSONL [--set model=FOLDER]
 
-Prints each function with its names and writes runs/own/NAME/gennm/names.json, for a decompiler's plug-in. The
-model is asked within the limits that it was trained with (limits.py), in as many questions as there are variables.
+Every variable of every function gets a name with its probability. Writes runs/own/NAME/gennm/names.json, which a
+decompiler's plug-in can read, and names.c for a person. What a run that was stopped has decompiled and named is kept by
+content, and not done again. The model reads within the limits that it was trained with (limits.py).
 """
 
+import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from prefcore.data import rows
 from prefcore.data.types import Parameters
-from prefcore.engine import models
-from prefcore.engine.progress import show
+from prefcore.engine import models, reference
+from prefcore.engine.progress import show, track
 from prefcore.lab import own
-from prefcore.methods.gennm import callgraph, limits, prompt, recover, report, validation
-from prefcore.methods.gennm.corpus import Item, frequencies, normalise, rename
+from prefcore.methods.gennm import callgraph, limits, namer, prompt, recover, report, validation
+from prefcore.methods.gennm.corpus import Item, normalise, rename
 from prefcore.methods.gennm.world import decompiler, dwarf
+from prefcore.methods.gennm.world.programs import CACHE
 
-BINARY_LIMITS = {"least": 16, "most": 4096}  # bytes of a function
+KEPT = Path("build/named")  # answers of all runs
+BINARY_LIMITS = {"least": 1, "most": 2**20}  # bytes of a function
+TOGETHER = 32  # functions that are named before what is known of them is written down
 
 
 class Functions(NamedTuple):
@@ -40,15 +45,17 @@ def run(data: str, p: Parameters, by_hand: Collection[str] = ()) -> Path:
     p = limits.restore(p, folder, by_hand)
     found = read(data, p)
     device = str(models.choose_device(p.device, p.threads))
-    tokenizer, policy = models.load_policy(folder, device=device, dtype=p.dtype)
+    used = namer.load(folder, device=device, dtype=p.dtype)
     encoder_tokenizer, encoder = models.load_encoder(p.encoder, device=device)
-    longer = find_longer(found.items, tokenizer, p.max_code)
+    longer = find_longer(found.items, used.tokenizer, p.max_code)
     for note in longer:
         print(f"note: {note}")
+    known = {name: getattr(p, name) for name in limits.Limits._fields}
+    identity = f"{reference.weight_hash(used.policy)} {known}"
     answers: dict[str, recover.Answer] = {}
 
     def predict(items, hints):
-        latest = recover.predict_all(policy, tokenizer, items, hints, p)
+        latest = predict_kept(items, hints, lambda *asked: recover.predict(used, *asked, p), KEPT, identity)
         for item, (named, sure) in zip(items, latest, strict=True):
             before = answers.get(item.key, recover.Answer({}, {}))
             answers[item.key] = recover.Answer(before.names | named, before.confidence | sure)
@@ -57,24 +64,44 @@ def run(data: str, p: Parameters, by_hand: Collection[str] = ()) -> Path:
     rounds = callgraph.propagate(found.items, predict, p.rounds)
     final = validation.validate(rounds, found.items, lambda names: models.embed(names, encoder, encoder_tokenizer))
     records = [record_of(item, final[item.key], answers[item.key], found.addresses) for item in found.items]
-    for record in records:
-        print(readable(record))
     if any(item.names for item in found.items):
         print(rate(found.items, final))
-    used = {name: getattr(p, name) for name in limits.Limits._fields}
-    print(f"limits of {folder}: {', '.join(f'{name} {value}' for name, value in used.items())}")
+    print(f"limits of {folder}: {', '.join(f'{name} {value}' for name, value in known.items())}")
     print(f"{count(found.items, final)}; {len(longer)} of {len(records)} functions are longer than max_code")
     notes = [*found.notes, *longer]
-    path = write({"data": data, "model": folder, "limits": used, "functions": records, "notes": notes}, p)
-    print(f"{len(records)} functions, {len(notes)} notes; names are in {path}")
+    path = write({"data": data, "model": folder, "limits": known, "functions": records, "notes": notes}, p)
+    print(f"{len(records)} functions, {len(notes)} notes; names are in {path} and {path.with_suffix('.c')}")
     return path
 
 
+def predict_kept(
+    items: Sequence[Item], hints: recover.Hints, predict: Callable, folder: Path, identity: str
+) -> list[recover.Answer]:
+    """predict(items, hints) -> Answers, TOGETHER functions at a time, each kept in `folder` by content.
+
+    identity: what else decides an answer, the weights of the model before all.
+    """
+    asked = zip(items, hints, strict=True)
+    names = [hashlib.sha256(json.dumps([identity, item.code, list(told)]).encode()).hexdigest() for item, told in asked]
+    paths = [folder / f"{name}.json" for name in names]
+    missing = [i for i, path in enumerate(paths) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for start in track(range(0, len(missing), TOGETHER), "naming"):
+        some = missing[start : start + TOGETHER]
+        for i, answer in zip(some, predict([items[i] for i in some], [hints[i] for i in some]), strict=True):
+            aside = paths[i].with_suffix(".partial")
+            aside.write_text(json.dumps(answer), encoding="utf-8")
+            aside.replace(paths[i])
+    return [recover.Answer(*json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+
+
 def write(content: Mapping, p: Parameters) -> Path:
-    """Write what was found, for a decompiler's plug-in, into a folder of this run's own; returns the path."""
+    """Write names.json, for a plug-in of a decompiler, and names.c into a folder of this run; the path of the first."""
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     path = own.folder_for(content["data"], "gennm", p._asdict(), text)[1] / "names.json"
     path.write_text(text, encoding="utf-8")
+    listing = "\n\n".join(readable(record) for record in content["functions"])
+    path.with_suffix(".c").write_text(listing + "\n", encoding="utf-8")
     return path
 
 
@@ -107,11 +134,11 @@ def read_binary(path: str, p: Parameters) -> Functions:
     sizes = {**BINARY_LIMITS, "limit": p.functions, "seconds": p.backstop_seconds}
     dwarf.check_elf(path)
     show(f"decompiling {path} ...")
-    found = decompiler.decompile(path, **sizes)
+    found = decompiler.decompile_cached(Path(path), CACHE, **sizes)
     notes = [f"{path}: {found.trouble}"] if found.trouble else []
     notes += [f"function at {f['address']:#x}: {f['error']}" for f in found.functions if "error" in f]
     if found.found == 0 and not found.trouble:
-        notes.append(f"{path}: holds no function that the decompiler finds")
+        notes.append(f"{path}: holds no function that the decompiler finds; is it packed?")
     elif len(found.functions) < found.found:
         notes.append(f"{found.found} functions found, {len(found.functions)} of them decompiled (by size; `functions` "
                      f"{p.functions} at most)")  # fmt: skip
@@ -155,6 +182,7 @@ def checked(row) -> Item:
     """One row as a function; raises DataError with its place."""
     if isinstance(row, rows.DataError):
         raise row
+    rows.refuse_weight(row)
     code, names = row.values.get("code"), row.values.get("names") or {}
     if not isinstance(code, str) or "{" not in code:
         raise rows.fault(row, "code", f"{rows.short(code)} is no function; give its C text")
@@ -166,9 +194,9 @@ def checked(row) -> Item:
 
 
 def find_longer(items: Sequence[Item], tokenizer, most: int) -> list[str]:
-    """A sentence for each function with more tokens than any that the model was trained on; it is asked all the same.
+    """A sentence for each function with more tokens than any that the model was trained on; it is named all the same.
 
-    Where it does not fit a question, prompt.fit shows of it the lines of the variables that are asked for.
+    Where it does not fit a prompt, prompt.fit shows of it the lines of the variables that are asked for.
     """
     sizes = [len(tokenizer(item.code)["input_ids"]) for item in items]
     return [
@@ -189,39 +217,32 @@ def record_of(item: Item, names: Mapping[str, str], answer: recover.Answer, addr
                         "voted": answer.names.get(id) != name} for id, name in names.items() if id in back}  # fmt: skip
     own = given.pop(back.get("f0", ""), None)
     record = {"function": original_name(item), "name": own, "variables": given}
-    record["code"] = rename(item.code, distinct(names))
+    record["code"] = rename(item.code, prompt.rename_distinct({**back, **names}))  # the rest as it was called before
     if item.key in addresses:
         record = {"address": hex(addresses[item.key]), **record}
     return record
 
 
-def distinct(names: Mapping[str, str]) -> dict[str, str]:
-    """The names as they can stand together in one function: of equal ones all but the first get a number."""
-    out: dict[str, str] = {}
-    for id, name in names.items():
-        free = (name if number == 1 else f"{name}_{number}" for number in range(1, len(names) + 2))
-        out[id] = next(candidate for candidate in free if candidate not in out.values())
-    return out
-
-
 def readable(record: Mapping) -> str:
-    """The function as a person reads it: names with confidences, then the code."""
+    """The function as a person reads it: a comment with names and confidences, then the code."""
+
     def sure(one) -> str:
         return f"{one['name']} ({'by vote' if one['voted'] else format(one['confidence'], '.2f')})"
 
-    head = f"--- {record['function']}" + (f" -> {sure(record['name'])}" if record["name"] else "")
-    names = [f"  {id} -> {sure(one)}" for id, one in record["variables"].items()]
-    return "\n".join([head, *names, record["code"]])
+    place = f" at {record['address']}" if "address" in record else ""
+    head = f"/* {record['function']}{place}" + (f" -> {sure(record['name'])}" if record["name"] else "")
+    names = [f" * {id} -> {sure(one)}" for id, one in record["variables"].items()]
+    return "\n".join([head, *names, " */", record["code"]])
 
 
 def count(items: Sequence[Item], names: Mapping) -> str:
     """How many variables there are to name, all of which were asked for, and how many have a name."""
-    asked = [(item.key, id) for item in items for id in prompt.nameable(item)]
+    asked = [(item.key, id) for item in items for id in prompt.nameable(item) if id != "f0"]
     return f"{len(asked)} variables asked for, {sum(id in names[key] for key, id in asked)} named"
 
 
 def rate(items: list[Item], names: Mapping) -> str:
     """Where the data hold true names: precision and recall of the names given, missing ones counted as 0."""
-    scores = report.table("names", 0, items, names, frequencies([]), [])
+    scores = report.table("names", 0, items, names, {})
     means = scores[["precision", "recall", "f1", "exact", "answered"]].mean()
     return f"{len(scores)} variables with true names: " + ", ".join(f"{k} {v:.3f}" for k, v in means.items())

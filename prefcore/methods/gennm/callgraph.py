@@ -76,10 +76,25 @@ def hints(item: Item, items: Mapping[str, Item], called_by: Mapping, names: Name
     return out[:CALLEES] + list(dict.fromkeys(sites))[:CALL_SITES]
 
 
-def all_hints(items: Sequence[Item], names: Names) -> list[list[str]]:
-    """The hints of each function."""
-    by_key, called_by = {item.key: item for item in items}, callers(items)
+def all_hints(items: Sequence[Item], names: Names, everything: Sequence[Item] = ()) -> list[list[str]]:
+    """The hints of each function by what is known of `everything` around it (these functions, where none are given)."""
+    everything = everything or items
+    by_key, called_by = {item.key: item for item in everything}, callers(everything)
     return [hints(item, by_key, called_by, names) for item in items]
+
+
+def near(items: Sequence[Item], everything: Sequence[Item], rounds: int) -> list[Item]:
+    """These functions and all that can change their names in so many rounds, in the order of `everything`.
+
+    In each round a name travels two calls at most: from a function to a neighbour, whose hint shows it, to the next.
+    """
+    called_by, reached = callers(everything), {item.key for item in items}
+    by_key = {item.key: item for item in everything}
+    for _ in range(2 * rounds):
+        around = [by_key[key] for key in reached if key in by_key]
+        reached |= {key for item in around for key in item.calls.values()}
+        reached |= {caller.key for item in around for caller, _ in called_by.get(item.key, [])}
+    return [item for item in everything if item.key in reached]
 
 
 def propagate(items: Sequence[Item], predict: Callable, rounds: int) -> list[dict[str, dict[str, str]]]:

@@ -1,12 +1,12 @@
 """The rules that make decompiled functions a fair data set: placeholders, splits, near duplicates, frequencies.
 
-GenNm (arXiv 2306.02546, V-A): a binary stays only if more than 70 % of its functions are new; the split is by binary,
-and whole projects are kept for the test; test functions more than 90 % similar to a training one are set aside.
+GenNm (arXiv 2306.02546, V-A): a binary stays only if more than 70 % of its functions are new; the split is
+by project; test functions more than 90 % similar to a training one are set aside.
 """
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,8 @@ NEW_SHARE = 0.7  # of a binary's function names
 SIMILAR = 90.0  # rapidfuzz ratio, in percent
 TRIVIAL = re.compile(r"v\d+|a\d+|[\d_]+|[ijk]|ret")  # true names that say nothing
 KEYWORDS = frozenset("""auto break case char const continue default do double else enum extern float for goto if int
-long register return short signed sizeof static struct switch typedef union unsigned void volatile while""".split())
+long register return short signed sizeof static struct switch typedef union unsigned void
+volatile while""".split())  # fmt: skip
 _START = re.compile(r"^[A-Za-z_][^\n;={}]*\([^\n]*\)\s*\n?\{", re.M)
 _LOCAL = re.compile(  # a type of one word or more, a name, and what an array has; never `return x;` or `goto end;`
     r"^[ \t]+(?!(?:return|goto|case|else|break|continue|do|throw|delete)\b)[A-Za-z_](?:[\w \t*]|::)*?[ \t*]"
@@ -42,13 +43,24 @@ class Item(NamedTuple):
     renamed: dict[str, str]  # the decompiler's identifier -> placeholder
 
 
-class Split(NamedTuple):
-    """Functions by use. `leaky`: those of test binaries that are too similar to a training function."""
+class Part(NamedTuple):
+    """Functions of one use. `asked` are those that are learnt from or scored; all of `everything` give them context."""
 
-    train: list[Item]
-    validation: list[Item]
-    test: list[Item]
-    leaky: list[Item]
+    asked: list[Item]
+    everything: list[Item]
+
+
+class Split(NamedTuple):
+    """Functions by use, each project in one of train, validation and test.
+
+    `leaky`: those of the test that are too similar to a training function, `optimised`: those of test projects at -O2.
+    """
+
+    train: Part
+    validation: Part
+    test: Part
+    leaky: Part
+    optimised: Part
 
 
 def normalise(row: Mapping) -> Item:
@@ -105,6 +117,7 @@ def rename(code: str, names: Mapping[str, str]) -> str:
 
 def hide_addresses(code: str, low: int, high: int) -> str:
     """The code with every number that may be an address of the binary replaced by ADDRESS."""
+
     def one(found):
         return "ADDRESS" if low <= int(found[0], 0) <= high else found[0]
 
@@ -141,33 +154,34 @@ def thin(items: Sequence[Item], order: Sequence[str]) -> tuple[list[Item], list[
     return kept, out
 
 
-def split(
-    items: Sequence[Item], *, unseen: Sequence[str], test_share: float, validation_share: float, seed: int
-) -> Split:
-    """Whole binaries to train, validation or test; all binaries of the projects in `unseen` to test.
+def split(items: Sequence[Item], parts: Mapping[str, Sequence[str]], eligible: Callable[[Item], bool]) -> Split:
+    """Whole projects to the parts train, validation and test, as `parts` names them; those that it does not name go.
 
-    At least one binary of each seen project stays in training. Then near duplicates leave validation and test.
+    Binaries that are mostly not new go first, those of the training projects being read before others. Then near
+    duplicates of training functions leave validation and test. Only eligible functions are asked for.
     """
-    if missing := set(unseen) - {item.project for item in items}:
-        raise ValueError(f"unseen: no function of {', '.join(sorted(missing))} is in the corpus; name others")
-    use = {item.binary: "test" for item in items if item.project in unseen}
-    rng = np.random.default_rng(seed)
-    for project in sorted({item.project for item in items} - set(unseen)):
-        binaries = sorted({item.binary for item in items if item.project == project})
-        shuffled = [binaries[i] for i in rng.permutation(len(binaries))]
-        held_out = min(round(test_share * len(shuffled)), len(shuffled) - 1)
-        checked = min(round(validation_share * len(shuffled)), len(shuffled) - 1 - held_out)
-        for i, binary in enumerate(shuffled):
-            use[binary] = "test" if i < held_out else "validation" if i < held_out + checked else "train"
-    parts = {name: [item for item in items if use[item.binary] == name] for name in ("train", "validation", "test")}
-    near = {name: similar(parts[name], parts["train"]) for name in ("validation", "test")}
-    clean = {name: [x for x, close in zip(parts[name], near[name], strict=True) if not close] for name in near}
-    leaky = [item for item, close in zip(parts["test"], near["test"], strict=True) if close]
-    return Split(unique(parts["train"]), clean["validation"], clean["test"], leaky)
+    use = {project: part for part, projects in parts.items() for project in projects}
+    if missing := set(use) - {item.project for item in items}:
+        raise ValueError(f"no function of {', '.join(sorted(missing))} is in the corpus; decompile it, or name others")
+    own = {part: [item for item in items if use.get(item.project) == part] for part in ("train", "validation", "test")}
+    optimised = [item for item in own["test"] if ".O2-" in item.binary]
+    plain = [item for part in own.values() for item in part if ".O2-" not in item.binary]
+    kept, _ = thin(plain, list(dict.fromkeys(item.binary for item in plain)))
+    own = {part: [item for item in kept if use[item.project] == part] for part in own}
+    asked = {part: [item for item in own[part] if eligible(item)] for part in own}
+    asked["train"] = unique(asked["train"])
+    near = {part: similar(asked[part], asked["train"]) for part in ("validation", "test")}
+    clean = {part: [x for x, close in zip(asked[part], near[part], strict=True) if not close] for part in near}
+    leaky = [item for item, close in zip(asked["test"], near["test"], strict=True) if close]
+    return Split(
+        Part(asked["train"], own["train"]), Part(clean["validation"], own["validation"]),
+        Part(clean["test"], own["test"]), Part(leaky, own["test"]),
+        Part([item for item in optimised if eligible(item)], optimised),
+    )  # fmt: skip
 
 
 def choose(items: Sequence[Item], size: int, seed: int) -> list[Item]:
-    """At most `size` functions, as evenly from all binaries as can be, neighbours together: they call each other."""
+    """At most `size` functions, as evenly from all binaries as can be, neighbours of a place drawn by the seed."""
     rng = np.random.default_rng(seed)
     groups = [[item for item in items if item.binary == binary] for binary in sorted({item.binary for item in items})]
     taken: list[list[Item]] = [[] for _ in groups]
@@ -204,9 +218,3 @@ def truthful(item: Item) -> str:
 def frequencies(train: Sequence[Item]) -> Counter:
     """How often each true name is one of a variable in the training functions."""
     return Counter(name for item in train for name in item.names.values())
-
-
-def bucket(name: str, counts: Mapping[str, int]) -> str:
-    """How well training knows a name: 0, 1-10 or more than 10 times."""
-    count = counts.get(name, 0)
-    return "0" if count == 0 else "1-10" if count <= 10 else "more"

@@ -1,7 +1,7 @@
 """What a model was trained to read and write: limits that lie beside its weights and go where it goes.
 
 Whoever uses a model takes them from there, not from the profile that params.yaml happens to name: a model that was
-trained on questions of eight identifiers is asked for eight.
+trained on functions of up to 512 tokens reads as many of a longer one at a time.
 """
 
 import json
@@ -10,28 +10,29 @@ from pathlib import Path
 from typing import NamedTuple
 
 from prefcore.data.types import Parameters
+from prefcore.engine import ranks
 
 FILE = "limits.json"
 
 
 class Limits(NamedTuple):
-    """Numbers of tokens under the model's own tokenizer, but for the last two."""
+    """Numbers of tokens under the model's own tokenizer, but for the last."""
 
     max_code: int  # of a function; training saw no longer one
-    max_prompt: int  # of a question: code, hints and identifiers
-    max_completion: int  # of an answer
-    most_ids: int  # identifiers in one question, that of the function among them
+    max_prompt: int  # of code and hints
+    max_name: int  # of a name, its end among them
     rounds: int  # of propagation, with which the model was evaluated
 
 
-LEAST = Limits(max_code=1, max_prompt=1, max_completion=1, most_ids=2, rounds=0)
+LEAST = Limits(max_code=1, max_prompt=1, max_name=1, rounds=0)
 
 
 def save(folder: str | Path, p: Parameters, trained: Mapping) -> Path:
     """Write the limits of these parameters into a model's folder; `trained` says on what and how, for a reader."""
     content = {"limits": _checked(p._asdict(), "parameters")._asdict(), "trained": dict(trained)}
     path = Path(folder) / FILE
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if ranks.is_first():
+        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
 
 

@@ -1,12 +1,15 @@
-"""The two objectives: the likelihood of the true names, and SymPO's preference between two answers of the model."""
+"""The two objectives: the likelihood of true names, and SymPO's preference between two names of one variable."""
 
 from prefcore.data.types import LossOutput
 from prefcore.methods import dpo
 
 
-def token_loss(logps, ref_logps, batch, state) -> LossOutput:
-    """Negative log-likelihood per token of the batch, logps [B, 1]: the mean over rows is the mean over tokens."""
-    return LossOutput(-logps[:, 0] * len(logps) / batch["lengths"].sum(), logps.detach())
+def name_loss(logps, ref_logps, batch, state) -> LossOutput:
+    """Negative log-likelihood of a true name, logps [B, K]: spelled in tokens, and (K = 2) as one known name; nats.
+
+    Each variable counts alike, however long its name is.
+    """
+    return LossOutput(-logps.sum(1), logps.detach())
 
 
 def sympo(logps, ref_logps, *, beta: float) -> LossOutput:

@@ -1,92 +1,96 @@
 """SymPO's preference pairs: a model's own samples, scored against the true names (arXiv 2306.02546, eqs. 7 and 8).
 
-Preferred is the model's own best answer, not the truth: a reachable step from where the model is. `pairs_of_paper` and
+Preferred is the model's own best name, not the truth: a reachable step from where the model is. `pairs_of_paper` and
 `pairs_of_code` are the two recipes, as the paper and the released code differ; each has a filter of functions.
+
+Departs from both in what an answer is. There it names all identifiers of a function, and the code composes the best
+answer from the best name of each; here each identifier is an answer of its own, so its best sample is just that.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from prefcore.data.types import Pair
+from prefcore.data.types import Example
 from prefcore.methods.gennm.callgraph import Names, informed, nameless_share
 from prefcore.methods.gennm.corpus import Item
-from prefcore.methods.gennm.prompt import write_answer
+from prefcore.methods.gennm.namer import branch
 from prefcore.methods.gennm.score import score
 
-LEAST_BEST = 0.2  # mean F1 below which the code drops a query
-SURELY = 0.1  # by how much the preferred answer must be better, in mean F1 (the paper: "significantly")
+LEAST_BEST = 0.2  # F1 below which the code drops a query
+SURELY = 0.1  # by how much the preferred name must be better, in F1 (the paper: "significantly")
 
 
 class Query(NamedTuple):
-    """A training question with its sampled answers: `samples` are parsed, placeholder -> name."""
+    """An identifier of a training function: prompt and beginning of its branch in tokens, true name, sampled names."""
 
     id: str
-    prompt: str
-    ids: tuple[str, ...]
-    truth: Mapping[str, str]
-    samples: tuple[Mapping[str, str], ...]
+    prompt: tuple[int, ...]
+    given: tuple[int, ...]
+    truth: str
+    samples: tuple[str, ...]
 
 
-def f1(names: Mapping[str, str], query: Query, kinds: str = "av") -> float:
-    """Mean token F1 of the names against the truth over the asked variables (kinds "av") or functions ("f")."""
-    found = [score(names.get(id, ""), query.truth[id]).f1 for id in query.ids if id[0] in kinds]
-    return float(np.mean(found)) if found else 0.0
+class Preference(NamedTuple):
+    """Two names for one identifier, the first preferred."""
+
+    query: Query
+    chosen: str
+    rejected: str
 
 
-def complete(query: Query) -> list[Mapping[str, str]]:
-    """Samples that name every identifier, each once, in the order drawn."""
-    whole = [sample for sample in query.samples if all(id in sample for id in query.ids)]
-    return list({tuple(sample[id] for id in query.ids): sample for sample in whole}.values())
+def f1(name: str, query: Query) -> float:
+    """F1 of a name's words against those of the truth."""
+    return score(name, query.truth).f1
 
 
-def compose(query: Query, samples: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """For each identifier the best name of all samples (of equally good ones the later)."""
-    return {id: max(enumerate(sample[id] for sample in samples),
-                    key=lambda numbered: (score(numbered[1], query.truth[id]).f1, numbered[0]))[1]
-            for id in query.ids}  # fmt: skip
+def distinct(query: Query) -> list[str]:
+    """The different samples, in the order drawn."""
+    return list(dict.fromkeys(query.samples))
 
 
-def pairs_of_paper(query: Query, *, seed: int) -> list[Pair]:
+def pairs_of_paper(query: Query, *, seed: int) -> list[Preference]:
     """The sample most like the truth against a random other one, if it is better by more than SURELY (eqs. 7, 8)."""
-    samples = complete(query)
+    samples = distinct(query)
     if len(samples) < 2:
         return []
-    best = max(samples, key=lambda sample: f1(sample, query))
-    others = [sample for sample in samples if sample is not best]
+    best = max(samples, key=lambda name: f1(name, query))
+    others = [name for name in samples if name != best]
     worse = others[np.random.default_rng(seed).integers(len(others))]
-    return [pair(query, best, worse, "paper")] if f1(best, query) - f1(worse, query) > SURELY else []
+    return [Preference(query, best, worse)] if f1(best, query) - f1(worse, query) > SURELY else []
 
 
-def pairs_of_code(query: Query) -> list[Pair]:
-    """The composed best against the worst sample, and against the best other sample that is strictly worse."""
-    samples = complete(query)
-    if len(samples) < 2:
+def pairs_of_code(query: Query) -> list[Preference]:
+    """The best sample (of equals the last) against the worst, and against the best one that is strictly worse."""
+    ranked = sorted(distinct(query), key=lambda name: f1(name, query))
+    if len(ranked) < 2 or f1(ranked[-1], query) < LEAST_BEST:
         return []
-    best = compose(query, samples)
-    top = f1(best, query)
-    if top < LEAST_BEST:
-        return []
-    ranked = sorted(samples, key=lambda sample: (f1(sample, query), f1(sample, query, "f")))
-    out = [pair(query, best, ranked[0], "worst")] if f1(ranked[0], query) < top else []
-    hard = [sample for sample in ranked[1:] if f1(sample, query) < top]
-    return out + ([pair(query, best, hard[-1], "hard")] if hard else [])
+    worse = [name for name in ranked if f1(name, query) < f1(ranked[-1], query)]
+    return [Preference(query, ranked[-1], name) for name in dict.fromkeys((*worse[:1], *worse[-1:]))]
 
 
-def pairs_with_truth(query: Query) -> list[Pair]:
-    """The truth against the worst sample: the ablation whose preferred answer the model could not have written."""
-    samples = complete(query)
-    worst = min(samples, key=lambda sample: f1(sample, query), default=None)
-    return [pair(query, query.truth, worst, "truth")] if worst is not None and f1(worst, query) < 1 else []
+def pairs_with_truth(query: Query) -> list[Preference]:
+    """The truth against the worst sample: the ablation whose preferred name the model may not be able to write."""
+    worst = min(distinct(query), key=lambda name: f1(name, query), default=None)
+    return [Preference(query, query.truth, worst)] if worst is not None and f1(worst, query) < 1 else []
 
 
-def pair(query: Query, chosen: Mapping[str, str], rejected: Mapping[str, str], kind: str) -> Pair:
-    """Both answers name the same identifiers in the same order, so that only names differ."""
-    chosen_text, rejected_text = write_answer(chosen, query.ids), write_answer(rejected, query.ids)
-    return Pair(f"{query.id}:{kind}", query.prompt, chosen_text, rejected_text,
-                f1(chosen, query), f1(rejected, query))  # fmt: skip
+def turned(pairs: Sequence[Preference], *, seed: int) -> list[Preference]:
+    """The pairs, each turned round by a coin: the same names, without what tells the better one (placebo)."""
+    coins = np.random.default_rng(seed).random(len(pairs)) < 0.5
+    return [pair._replace(chosen=pair.rejected, rejected=pair.chosen) if coin else pair
+            for pair, coin in zip(pairs, coins, strict=True)]  # fmt: skip
+
+
+def encode(pairs: Sequence[Preference], tokenizer, most: int) -> list[Example]:
+    """The pairs as examples with the branches (preferred, other), names of at most `most` tokens."""
+    return [
+        Example(f"{query.id}:{i}", query.prompt,
+                tuple(branch(query.given, name, tokenizer, most) for name in (chosen, rejected)))
+        for i, (query, chosen, rejected) in enumerate(pairs)
+    ]  # fmt: skip
 
 
 def passes_filter_of_paper(item: Item, names: Names) -> bool:

@@ -1,25 +1,26 @@
-"""Functions in, names out: training examples, a model as a predictor, and how sure it is of each name.
-
-`predict` asks one question of each function, as training does; `predict_all` asks until nothing is left to name.
-"""
+"""Functions in, names out: training examples, and a namer that spells, chooses or samples names of identifiers."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from prefcore.data.types import Example, Parameters
 from prefcore.engine import collate
 from prefcore.methods.gennm import continuations, prompt
-from prefcore.methods.gennm.continuations import Continuation
 from prefcore.methods.gennm.corpus import Item
+from prefcore.methods.gennm.namer import Namer, branch
 from prefcore.methods.gennm.preferences import Query
+
+Hints = Sequence[Sequence[str]]
 
 
 class Question(NamedTuple):
-    """What a model reads of one function, and the identifiers that it is asked for."""
+    """An identifier of a function: the prompt that it is a branch of, and the tokens with which the branch begins."""
 
-    text: str
-    ids: list[str]
+    key: str
+    id: str
+    prompt: tuple[int, ...]
+    given: tuple[int, ...]
 
 
 class Answer(NamedTuple):
@@ -29,101 +30,105 @@ class Answer(NamedTuple):
     confidence: dict[str, float]
 
 
-def examples(items: Sequence[Item], hints: Sequence[Sequence[str]], tokenizer, p: Parameters) -> list[Example]:
-    """Questions with the true answer as their one completion; the loss is over the answer.
+def questions(
+    items: Sequence[Item], hints: Hints, ids: Sequence[Sequence[str]], tokenizer, most: int
+) -> list[Question]:
+    """One for each of these identifiers; those of a function share its prompt of at most `most` tokens.
 
-    Departs from the paper, which trains on the question's tokens too.
+    Where the function is longer, a few of them share what of it is about them.
     """
     out = []
-    limits = {"max_prompt": p.max_prompt, "max_completion": p.max_completion}
-    for item, (text, ids) in zip(items, questions(items, hints, tokenizer, p), strict=True):
-        truth = prompt.write_answer(prompt.true_names(item), ids)
-        out.append(collate.encode(item.key, text, (truth,), (True,), tokenizer, **limits))
-    return [example for example in out if example]
+    for item, context, wanted in zip(items, hints, ids, strict=True):
+        for some in prompt.parts(item, wanted, tokenizer, most):
+            text = prompt.fit(item, some, context, tokenizer, most)
+            tokens = tuple(collate.cut_prompt(text, tokenizer, max_prompt=most))
+            out += [Question(item.key, id, tokens, begin(id, tokenizer)) for id in some]
+    return out
 
 
-def questions(items: Sequence[Item], hints: Sequence, tokenizer, p: Parameters) -> list[Question]:
-    """The one question of training and test for each function."""
-    return [write(item, prompt.wanted(item, p.most_ids), context, tokenizer, p)
-            for item, context in zip(items, hints, strict=True)]  # fmt: skip
+def begin(id: str, tokenizer) -> tuple[int, ...]:
+    """The tokens with which the branch of an identifier begins."""
+    return tuple(collate.encode_text(prompt.opening(id), tokenizer))
 
 
-def write(item: Item, ids: list[str], context: Sequence[str], tokenizer, p: Parameters) -> Question:
-    """A question on these identifiers of a function, within the limit of its tokens."""
-    return Question(prompt.fit(item, ids, context, tokenizer, p.max_prompt), ids)
+def examples(items: Sequence[Item], hints: Hints, namer: Namer, p: Parameters) -> list[Example]:
+    """One for each true name: the branch that spells it and, where the namer knows names, that which chooses it.
 
-
-def predict(policy, tokenizer, items: Sequence[Item], hints: Sequence[Sequence[str]], p: Parameters) -> list[Answer]:
-    """The answer to one question of each function, which names its first `most_ids` - 1 variables at most."""
-    return answers(policy, tokenizer, questions(items, hints, tokenizer, p), p)
-
-
-def predict_all(policy, tokenizer, items: Sequence[Item], hints: Sequence, p: Parameters) -> list[Answer]:
-    """Names for all variables of each function, in as many questions of `most_ids` as that takes, each with all hints.
-
-    The function's own name is asked in each of them: the surest one counts.
+    A function's own name is chosen as the name that is none: hardly any function is called like another. Raises
+    KeyError for a name that the namer should know and does not. A name is cut at `max_name` tokens.
     """
-    parts = [prompt.parts(item, p.most_ids) for item in items]
-    asked = [write(item, ids, context, tokenizer, p)
-             for item, all_ids, context in zip(items, parts, hints, strict=True) for ids in all_ids]  # fmt: skip
-    found = iter(answers(policy, tokenizer, asked, p))
-    return [merge([next(found) for _ in all_ids]) for all_ids in parts]
+    truth = {item.key: prompt.true_names(item) for item in items}
+    asked = questions(items, hints, [list(truth[item.key]) for item in items], namer.tokenizer, p.max_prompt)
+    places, out = {name: namer.words + i for i, name in enumerate(namer.names)}, []
+    for question in asked:
+        name = truth[question.key][question.id]
+        spelled = branch(question.given, name, namer.tokenizer, p.max_name)
+        known = ((*question.given, places["" if question.id == "f0" else name]),) if places else ()
+        out.append(Example(f"{question.key}|{question.id}", question.prompt, (spelled, *known)))
+    return out
 
 
-def answers(policy, tokenizer, asked: Sequence[Question], p: Parameters) -> list[Answer]:
-    """The likeliest answer to each question, as far as it keeps to the form."""
-    ids = encode(asked, tokenizer, p)
-    drawn = continuations.greedy(policy, tokenizer, ids, max_new_tokens=p.max_completion, rows=p.rows)
-    return [read(one, question.ids) for one, question in zip(drawn, asked, strict=True)]
+def all_ids(items: Sequence[Item]) -> list[list[str]]:
+    """All that can be named, of each function."""
+    return [prompt.nameable(item) for item in items]
 
 
-def encode(asked: Sequence[Question], tokenizer, p: Parameters) -> list[list[int]]:
-    """Token ids of each question, as training cuts them."""
-    return [collate.cut_prompt(question.text, tokenizer, max_prompt=p.max_prompt) for question in asked]
+def predict(namer: Namer, items: Sequence[Item], hints: Hints, p: Parameters) -> list[Answer]:
+    """The likeliest spelling of a name for every identifier of each function, token by token."""
+    asked = questions(items, hints, all_ids(items), namer.tokenizer, p.max_prompt)
+    how = {"each": 1, "max_new_tokens": p.max_name, "temperature": 1.0, "top_k": 1, "seed": 0, "rows": p.rows}
+    drawn = continuations.draw(namer.policy, namer.tokenizer, branches(asked), words=namer.words, **how)
+    found = [(prompt.read(one.text) if one.finished else "", math.exp(one.logp)) for (one,) in drawn]
+    return gather(items, asked, found)
 
 
-def merge(found: Sequence[Answer]) -> Answer:
-    """The answers to a function's questions as one; of two names for an identifier the surer, of equals the first."""
-    best: dict[str, tuple[float, str]] = {}
-    for answer in found:
-        for id, name in answer.names.items():
-            if id not in best or answer.confidence[id] > best[id][0]:
-                best[id] = answer.confidence[id], name
-    return Answer({id: name for id, (_, name) in best.items()}, {id: sure for id, (sure, _) in best.items()})
+def choose(namer: Namer, items: Sequence[Item], hints: Hints, p: Parameters) -> list[Answer]:
+    """The likeliest known name for every identifier of each function; ValueError where the namer knows none."""
+    if not namer.names:
+        raise ValueError("this model knows no names to choose from: it only writes")
+    asked = questions(items, hints, all_ids(items), namer.tokenizer, p.max_prompt)
+    found = continuations.choose(namer.policy, namer.tokenizer, branches(asked), words=namer.words, rows=p.rows)
+    return gather(items, asked, [(namer.names[place], sure) for place, sure in found])
 
 
-def predictor(policy, tokenizer, p: Parameters) -> Callable:
-    """predict(items, hints) -> names, as callgraph.propagate asks for it."""
-    return lambda items, hints: [found.names for found in predict(policy, tokenizer, items, hints, p)]
+def sample(namer: Namer, items: Sequence[Item], hints: Hints, p: Parameters, *, seed: int) -> list[Query]:
+    """`samples` names for every identifier that has a true one, at `temperature` from the `top_k` likeliest tokens.
 
-
-def read(drawn: Continuation, ids: Sequence[str]) -> Answer:
-    """Names in the text, with the product of their tokens' probabilities. An answer cut in a name loses that name."""
-    text = drawn.text if drawn.finished else drawn.text.rpartition(", ")[0]
-    names = prompt.parse(text, ids)
-    return Answer(names, {id: probability(drawn, f"{id}: {name}", len(id) + 2) for id, name in names.items()})
-
-
-def probability(drawn: Continuation, phrase: str, skip: int) -> float:
-    """Of the tokens that write `phrase` in the text, less its first `skip` letters."""
-    text, total, end = "".join(drawn.tokens), 0.0, 0
-    start = text.find(phrase) + skip
-    for token, logp in zip(drawn.tokens, drawn.logps, strict=True):
-        begin, end = end, end + len(token)
-        if begin < start - skip + len(phrase) and end > start:
-            total += logp
-    return math.exp(total)
-
-
-def sample(policy, tokenizer, items: Sequence[Item], hints, p: Parameters, *, seed: int) -> list[Query]:
-    """`samples` answers to one question of each function, drawn at `temperature` from the `top_k` likeliest tokens."""
-    asked = questions(items, hints, tokenizer, p)
+    What spells no name is left out.
+    """
+    truth = {item.key: prompt.true_names(item) for item in items}
+    asked = questions(items, hints, [list(truth[item.key]) for item in items], namer.tokenizer, p.max_prompt)
+    how = {"each": p.samples, "max_new_tokens": p.max_name, "temperature": p.temperature, "top_k": p.top_k}
     drawn = continuations.draw(
-        policy, tokenizer, encode(asked, tokenizer, p), each=p.samples, max_new_tokens=p.max_completion,
-        temperature=p.temperature, top_k=p.top_k, seed=seed, rows=p.rows,
-    )  # fmt: skip
+        namer.policy, namer.tokenizer, branches(asked), words=namer.words, **how, seed=seed, rows=p.rows
+    )
     return [
-        Query(item.key, text, tuple(ids), prompt.true_names(item),
-              tuple(prompt.parse(one.text, ids) for one in many if one.finished))
-        for item, (text, ids), many in zip(items, asked, drawn, strict=True)
+        Query(f"{question.key}|{question.id}", question.prompt, question.given, truth[question.key][question.id],
+              tuple(name for one in many if one.finished and (name := prompt.read(one.text))))
+        for question, many in zip(asked, drawn, strict=True)
     ]  # fmt: skip
+
+
+def branches(asked: Sequence[Question]) -> list[continuations.Branch]:
+    """The questions as continuations.py reads them."""
+    return [(question.prompt, question.given) for question in asked]
+
+
+def gather(items: Sequence[Item], asked: Sequence[Question], found: Sequence[tuple[str, float]]) -> list[Answer]:
+    """Names with probabilities, one for each question, as one answer for each function; "" is no name."""
+    out = {item.key: Answer({}, {}) for item in items}
+    for question, (name, sure) in zip(asked, found, strict=True):
+        if name:
+            out[question.key].names[question.id] = name
+            out[question.key].confidence[question.id] = sure
+    return [out[item.key] for item in items]
+
+
+def predictor(namer: Namer, p: Parameters) -> Callable:
+    """predict(items, hints) -> names, as callgraph.propagate asks for it."""
+    return lambda items, hints: names_of(predict(namer, items, hints, p))
+
+
+def names_of(answers: Sequence[Answer]) -> list[Mapping[str, str]]:
+    """The names alone."""
+    return [answer.names for answer in answers]

@@ -2,15 +2,13 @@
 
 Departs from the paper: its words come from a SentencePiece model and clusters learnt elsewhere, after lower-casing;
 ours from a splitter that reads capitals and a table of abbreviations of our own, so numbers compare inside this project
-only. A missing prediction counts as (0, 0); the released metric leaves it out, and is reported too (`of_answered`).
+only. A missing prediction counts as (0, 0); the released metric leaves it out.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from typing import NamedTuple
-
-import numpy as np
 
 from prefcore.methods.gennm.words import KNOWN, SAME
 
@@ -89,16 +87,3 @@ def rate(predicted: Mapping[str, str], truth: Mapping[str, str]) -> list[dict]:
                      "recall": found.recall, "f1": found.f1, "exact": float(name == true),
                      "answered": float(bool(name))})  # fmt: skip
     return rows
-
-
-def macro(values: Sequence[float], binaries: Sequence[str]) -> float:
-    """Mean of each binary's mean: every binary counts alike, as in the released evaluation."""
-    return float(np.mean(list(per_binary(values, binaries).values())))
-
-
-def per_binary(values: Sequence[float], binaries: Sequence[str]) -> dict[str, float]:
-    """Mean of the values of each binary."""
-    groups: dict[str, list[float]] = {}
-    for value, binary in zip(values, binaries, strict=True):
-        groups.setdefault(binary, []).append(float(value))
-    return {binary: float(np.mean(group)) for binary, group in groups.items()}

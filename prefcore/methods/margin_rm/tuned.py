@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from prefcore.data.types import Pair, Parameters
-from prefcore.engine import collate, content, models, reference
+from prefcore.engine import collate, content, models, ranks, reference
 from prefcore.scoring import reward_model
 from prefcore.scoring.votes import VotedPair
 
@@ -50,7 +50,8 @@ def run(
     for piece in content.describe(known, modules=[__name__]):
         digest.update(piece.encode() + b"\0")
     folder = kept / digest.hexdigest()[:16]
-    if (folder / "probability.csv").exists() and (model_folder is None or model_folder.exists()):
+    there = (folder / "probability.csv").exists() and (model_folder is None or model_folder.exists())
+    if ranks.first_says(there):
         probability, history = (pd.read_csv(folder / f"{name}.csv") for name in ("probability", "history"))
         return Run(probability["probability"].to_numpy(), history)
     examples = reward_model.encode(rows, tokenizer, max_tokens=p.max_tokens)
@@ -60,11 +61,13 @@ def run(
     trained = reward_model.train_top(model, layers=p.layers)
     history = reward_model.fit(trained, plan, objective, learning_rate=rate, warmup=0.1, max_grad_norm=1.0, label=label)
     probability = reward_model.preference(asked, model, tokenizer, max_tokens=p.max_tokens)
-    if model_folder:
-        reward_model.save(model, tokenizer, model_folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    history.to_csv(folder / "history.csv", index=False)
-    aside = folder / "probability.partial"
-    pd.DataFrame({"probability": probability}).to_csv(aside, index=False)
-    aside.rename(folder / "probability.csv")  # written last and at once: what is there is whole
+    if ranks.is_first():
+        if model_folder:
+            reward_model.save(model, tokenizer, model_folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        history.to_csv(folder / "history.csv", index=False)
+        aside = folder / "probability.partial"
+        pd.DataFrame({"probability": probability}).to_csv(aside, index=False)
+        aside.rename(folder / "probability.csv")  # written last and at once: what is there is whole
+    ranks.wait()
     return Run(probability, history)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from prefcore.data import places
-from prefcore.data.rows import DataError, fault, short, usable_rows
+from prefcore.data.rows import DataError, fault, refuse_weight, short, usable_rows
 from prefcore.methods.napo.world import archive
 from prefcore.methods.napo.world.pictures import Row
 
@@ -29,6 +29,7 @@ def read_enough(source: str) -> list[Row]:
 
 
 def _own(row, folder: Path) -> Row:
+    refuse_weight(row)
     row = row._replace(values={**row.values, "image": _only(row)})
     for name in ("image", "question", "chosen", "rejected"):
         value = row.values.get(name)

@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from prefcore.data.types import Example
-from prefcore.engine import models, progress
+from prefcore.engine import models, progress, ranks
 from prefcore.engine.collate import Plan, collate, encode_text, longest, make_plan, pad_left
 from prefcore.engine.decoder import find_layers, find_linear_maps
 from prefcore.engine.descent import descend
@@ -50,6 +50,8 @@ def load(name: str, *, device="cpu", dtype: str = "float32"):
 
 def save(model, processor, folder: Path) -> None:
     """Plain transformers files, an adapter merged in; the folder is there whole or not at all."""
+    if not ranks.is_first():
+        return
     aside = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     models.save_policy(model, processor, aside)

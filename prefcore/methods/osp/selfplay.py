@@ -31,10 +31,13 @@ def read_report(p: Parameters) -> dict:
 
 
 def prompts_of(records: Sequence, size: int) -> list[Ranked]:
-    """The first `size` distinct prompts of records of any kind, as rows that have no answers yet."""
-    first = {views.prompt_key(record.prompt): record for record in reversed(records)}
-    chosen = [record for record in records if first[views.prompt_key(record.prompt)] is record][:size]
-    return [Ranked(r.id, r.prompt, (), (), (), getattr(r, "domain", "")) for r in chosen]
+    """The first `size` distinct prompts of records of any kind, as rows that have no answers yet.
+
+    A prompt has the weight of its records, and ValueError where they have different ones.
+    """
+    groups = views.by_prompt(records)[:size]
+    rows = [Ranked(r.id, r.prompt, (), (), (), getattr(r, "domain", "")) for r, *_ in groups]
+    return [row._replace(weight=views.common_weight(group)) for row, group in zip(rows, groups, strict=True)]
 
 
 def draw(policy, tokenizer, rows: Sequence[Ranked], p: Parameters, *, answers: int, seed: int) -> list[Ranked]:

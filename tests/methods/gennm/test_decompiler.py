@@ -50,14 +50,20 @@ def test_a_hanging_worker_is_stopped_and_what_it_said_is_kept(tmp_path, monkeypa
     assert len(found.functions) == 2 and "hung" in found.trouble
 
 
+def test_a_limit_of_very_many_functions_is_no_limit_that_overflows(tmp_path, monkeypatch):
+    worker(tmp_path, monkeypatch, GOOD)
+    found = decompiler.decompile(BINARY, **(LIMITS | {"limit": 10**6, "seconds": 60}), python=Path(sys.executable))
+    assert len(found.functions) == 2 and not found.trouble
+
+
 def test_without_the_decompiler_the_message_says_how_to_get_it(tmp_path):
     with pytest.raises(decompiler.NoDecompiler, match="make angr"):
         decompiler.decompile(BINARY, **LIMITS, python=tmp_path / "nothing")
 
 
-def test_a_result_is_kept_by_content_and_an_unfinished_one_is_not(tmp_path, monkeypatch):
+def test_a_result_is_kept_by_content_and_one_that_was_never_begun_is_not(tmp_path, monkeypatch):
     calls = worker(tmp_path, monkeypatch, GOOD)
-    monkeypatch.setattr(decompiler.decompile, "__kwdefaults__", {"python": Path(sys.executable)})
+    monkeypatch.setattr(decompiler, "PYTHON", Path(sys.executable))
     first = decompiler.decompile_cached(BINARY, tmp_path / "cache", **LIMITS)
     assert decompiler.decompile_cached(BINARY, tmp_path / "cache", **LIMITS) == first and calls.read_text() == "x"
     decompiler.decompile_cached(BINARY, tmp_path / "cache", **(LIMITS | {"most": 99}))  # another result
@@ -66,6 +72,31 @@ def test_a_result_is_kept_by_content_and_an_unfinished_one_is_not(tmp_path, monk
     for _ in range(2):
         assert decompiler.decompile_cached(BINARY, tmp_path / "cache", **LIMITS).trouble
     assert calls.read_text() == "xxxx"
+
+
+def test_a_run_that_was_killed_goes_on_after_its_last_function(tmp_path, monkeypatch):
+    """The worker is told how many functions are done, and the torn last line is written again."""
+    monkeypatch.setattr(decompiler, "PYTHON", Path(sys.executable))
+    lines = [line for line in GOOD.splitlines() if line]
+    done = "[int(word.split('=')[1]) for word in sys.argv if word.startswith('--done')][0]"
+    worker(
+        tmp_path,
+        monkeypatch,
+        f"""
+{lines[0]}
+if {done} == 0:
+    {lines[1]}
+    print('{{"address": 48, "variables": [{{}}', end='')
+    sys.stdout.flush()
+    raise MemoryError('killed')
+{lines[2]}
+""",
+    )
+    cut = decompiler.decompile_cached(BINARY, tmp_path / "cache", **LIMITS)
+    assert [f["address"] for f in cut.functions] == [16] and cut.trouble
+    whole = decompiler.decompile_cached(BINARY, tmp_path / "cache", **LIMITS)
+    assert [f["address"] for f in whole.functions] == [16, 48] and not whole.trouble
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".json"]
 
 
 def test_an_empty_library_is_told_and_does_not_stop_the_rest(tmp_path):

@@ -15,33 +15,32 @@ from prefcore.data import files
 from prefcore.data.types import freeze
 from prefcore.engine import collate, models, train
 from prefcore.lab import parameters
-from prefcore.methods.gennm import apply, continuations, limits, losses, prompt, recover
-from prefcore.methods.gennm.continuations import Continuation
+from prefcore.methods.gennm import apply, limits, losses, namer, prompt, recover
 from prefcore.methods.gennm.corpus import normalise
 from prefcore.methods.gennm.world import decompiler, programs
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 SOURCE = Path(__file__).parent / "programs"
-LIMITS = {"max_code": 2000, "max_prompt": 60, "max_completion": 48, "most_ids": 4, "rounds": 1}  # not params.yaml's
+LIMITS = {"max_code": 2000, "max_prompt": 200, "max_name": 11, "rounds": 1}  # not params.yaml's
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with params.yaml, the notebook, toy weights, and a model that has learnt the form of the answer."""
+    """A folder with params.yaml, the notebook, toy weights, and a model that has learnt some names."""
     folder = tmp_path_factory.mktemp("applied")
     params = smoke.shrink(yaml.safe_load((smoke.ROOT / "params.yaml").read_text()))
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     (folder / "notebooks").mkdir()
-    shutil.copy(smoke.ROOT / "notebooks" / "gennm.ipynb", folder / "notebooks")
+    for name in ("gennm", "dpo"):  # that which is used here, and one that has no --train
+        shutil.copy(smoke.ROOT / "notebooks" / f"{name}.ipynb", folder / "notebooks")
     smoke.make_weights(folder / "build" / "weights")
-    tokenizer, model = models.load_policy(str(folder / "build/weights/policy"))
-    items = [normalise(record._asdict()) for record in smoke.make_functions()][:6]
-    p = freeze(LIMITS)
-    examples = recover.examples(items, [[] for _ in items], tokenizer, p)
-    plan = collate.make_plan(examples, batch_size=4, epochs=50, seed=0, pad_id=0)
-    model.requires_grad_(True)
-    train.fit(model, plan, losses.token_loss, {}, learning_rate=1e-2, checkpoints=folder / "c", seed=0)
-    models.save_policy(model, tokenizer, folder / "runs" / "quick" / "gennm" / "model")
+    items, p = [normalise(record._asdict()) for record in smoke.make_functions()][:6], freeze(LIMITS)
+    loaded = models.load_policy(str(folder / "build/weights/policy"))
+    start = namer.extend(namer.Namer(*loaded, ()), namer.known_names(items))
+    plan = collate.make_plan(recover.examples(items, [[] for _ in items], start, p), batch_size=8, epochs=50, seed=0,
+                             pad_id=0)  # fmt: skip
+    train.fit(start.policy, plan, losses.name_loss, {}, learning_rate=1e-2, checkpoints=folder / "c", seed=0)
+    namer.save(start, folder / "runs" / "quick" / "gennm" / "model")
     limits.save(folder / "runs" / "quick" / "gennm" / "model", p, {"functions": len(items)})
     return folder
 
@@ -49,7 +48,8 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def here(trained, monkeypatch):
     monkeypatch.chdir(trained)
-    shutil.rmtree("runs/own", ignore_errors=True)
+    for made in ("runs/own", "build/named", ".checkpoints"):
+        shutil.rmtree(made, ignore_errors=True)
     return trained
 
 
@@ -76,9 +76,11 @@ def test_a_list_of_functions_gets_names_with_confidences_and_a_score_where_truth
     first = written["functions"][0]
     assert first["function"] == "sub_401000" and "address" not in first
     assert set(first["variables"]) <= {"a0", "a1", "v0"} and first["variables"]
-    for one in (*first["variables"].values(), first["name"]):
+    listing = newest().with_suffix(".c").read_text()
+    for one in first["variables"].values():
         assert 0 <= one["confidence"] <= 1 and one["name"].isidentifier()
-        assert one["name"] in first["code"] and one["name"] in said
+        assert one["name"] in first["code"] and f" -> {one['name']} (" in listing
+    assert first["code"] in listing and listing.startswith("/* sub_401000")
     assert main(["run", "gennm", "--data", "own.jsonl"]) == 0
     assert capsys.readouterr().out == said
 
@@ -126,7 +128,7 @@ def binary(here, monkeypatch):
     worker = here / "worker.py"
     worker.write_text("import sys\nfor line in " + repr([*lines, json.dumps(broken)]) + ":\n    print(line)\n")
     monkeypatch.setattr(decompiler, "WORKER", worker)
-    monkeypatch.setattr(decompiler.decompile, "__kwdefaults__", {"python": Path(sys.executable)})
+    monkeypatch.setattr(decompiler, "PYTHON", Path(sys.executable))
     shutil.copy(SOURCE / "ledger.O0.so", here / "stripped.so")
     return "stripped.so"
 
@@ -166,9 +168,9 @@ def test_what_is_no_binary_of_ours_is_one_line(here, capsys, content, message):
 
 def test_a_binary_without_functions_says_so(here, monkeypatch, capsys):
     worker = here / "worker.py"
-    worker.write_text("print('{\"base\": 1, \"end\": 2, \"functions\": 0}')\n")
+    worker.write_text('print(\'{"base": 1, "end": 2, "functions": 0}\')\n')
     monkeypatch.setattr(decompiler, "WORKER", worker)
-    monkeypatch.setattr(decompiler.decompile, "__kwdefaults__", {"python": Path(sys.executable)})
+    monkeypatch.setattr(decompiler, "PYTHON", Path(sys.executable))
     shutil.copy(SOURCE / "ledger.O0.so", "empty.so")
     assert main(["run", "gennm", "--data", "empty.so"]) == 1
     assert "no function to name; empty.so: holds no function" in capsys.readouterr().err
@@ -192,35 +194,17 @@ def test_names_in_json_are_read_back_as_written(here):
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """The questions, with the most tokens that each may be answered in; a toy model answers them."""
-    seen, greedy = [], continuations.greedy
-
-    def listen(policy, tokenizer, prompts, *, max_new_tokens, rows):
-        seen.extend((tokenizer.decode(ids), len(ids), max_new_tokens) for ids in prompts)
-        return greedy(policy, tokenizer, prompts, max_new_tokens=max_new_tokens, rows=rows)
-
-    monkeypatch.setattr(continuations, "greedy", listen)
-    return seen
-
-
-@pytest.fixture
-def answering(monkeypatch):
-    """A model in the place of the toy one that names whatever it is asked for; returns the questions."""
+def naming(monkeypatch):
+    """A model in the place of the toy one that gives every identifier a name; returns (function, hints) as asked."""
     seen = []
 
-    def answer(policy, tokenizer, prompts, *, max_new_tokens, rows):
-        texts = [tokenizer.decode(ids) for ids in prompts]
-        seen.extend(texts)
-        answers = [prompt.write_answer({id: f"name_of_{id}" for id in ids_in(text)}, ids_in(text)) for text in texts]
-        return [Continuation(text, True, (text,), (-0.5,)) for text in answers]
+    def predict(used, items, hints, p):
+        seen.extend(zip(items, hints, strict=True))
+        named = [{id: f"name_of_{id}" for id in prompt.nameable(item)} for item in items]
+        return [recover.Answer(names, dict.fromkeys(names, 0.5)) for names in named]
 
-    monkeypatch.setattr(continuations, "greedy", answer)
+    monkeypatch.setattr(recover, "predict", predict)
     return seen
-
-
-def ids_in(question):
-    return question.rpartition("Q: ")[2].removesuffix("\nA:").split(", ")
 
 
 def wide(name="sub_401000", variables=10, last=""):
@@ -233,28 +217,24 @@ def written():
     return json.loads(newest().read_text())
 
 
-def test_the_limits_are_those_that_the_model_was_trained_with_whatever_params_yaml_says(here, asked, capsys):
+def test_the_limits_are_those_that_the_model_was_trained_with_whatever_params_yaml_says(here, naming, capsys):
     shutil.copytree("runs/quick", "runs/study")
-    own = LIMITS | {"max_prompt": 90, "max_completion": 50, "most_ids": 3, "rounds": 0}
+    own = LIMITS | {"max_prompt": 90, "rounds": 0}
     Path("runs/study/gennm/model/limits.json").write_text(json.dumps({"limits": own}))
     try:
         assert main(["run", "gennm", "--data", functions_file(*toy_rows())]) == 0
     finally:
         shutil.rmtree("runs/study")
-    assert {most for _, _, most in asked} == {50} and max(tokens for _, tokens, _ in asked) in range(70, 91)
-    assert max(len(ids_in(text)) for text, _, _ in asked) == 3
-    assert len(asked) == 3 * 2  # two questions for three variables; no round of propagation
-    assert written()["limits"] == own
+    assert written()["limits"] == own and len(naming) == 3  # no round of propagation
     assert "limits of runs/study/gennm/model: max_code 2000, max_prompt 90, " in capsys.readouterr().out
 
 
-def test_a_limit_that_a_person_sets_goes_before_that_of_the_model(here, asked):
-    assert main(["run", "gennm", "--data", functions_file(*toy_rows()), "--set", "most_ids=2"]) == 0
-    assert {len(ids_in(text)) for text, _, _ in asked} == {2} and {most for _, _, most in asked} == {48}
-    assert written()["limits"] == LIMITS | {"most_ids": 2}
+def test_a_limit_that_a_person_sets_goes_before_that_of_the_model(here, naming):
+    assert main(["run", "gennm", "--data", functions_file(*toy_rows()), "--set", "max_name=2"]) == 0
+    assert written()["limits"] == LIMITS | {"max_name": 2}
 
 
-def test_a_model_without_limits_is_refused_by_name_unless_all_are_given(here, capsys):
+def test_a_model_without_limits_is_refused_by_name_unless_all_are_given(here, naming, capsys):
     shutil.copytree("runs/quick/gennm/model", "elsewhere", dirs_exist_ok=True)
     Path("elsewhere/limits.json").unlink()
     command = ["run", "gennm", "--data", functions_file(*toy_rows()), "--set", "model=elsewhere"]
@@ -266,48 +246,107 @@ def test_a_model_without_limits_is_refused_by_name_unless_all_are_given(here, ca
 
 
 @pytest.mark.parametrize("names", [{}, {"v3": "width"}])
-def test_every_variable_is_asked_for_in_questions_no_wider_than_the_models(here, answering, capsys, names):
+def test_every_variable_of_a_function_gets_a_name_however_many_there_are(here, naming, capsys, names):
     """Also where the data know the true name of one alone."""
-    rows = functions_file({"function": "f", "code": wide(), "names": names})
-    assert main(["run", "gennm", "--data", rows, "--set", "max_prompt=200"]) == 0
-    everything = {"a0", "a1", *(f"v{i}" for i in range(10))}
-    assert set().union(*map(ids_in, answering)) == everything | {"f0"}
-    assert {len(ids_in(text)) for text in answering} == {4}
+    assert main(["run", "gennm", "--data", functions_file({"function": "f", "code": wide(), "names": names})]) == 0
     (function,) = written()["functions"]
+    everything = {"a0", "a1", *(f"v{i}" for i in range(10))}
     assert {id: one["name"] for id, one in function["variables"].items()} == {id: f"name_of_{id}" for id in everything}
     assert function["name"]["name"] == "name_of_f0"
     assert "12 variables asked for, 12 named; 0 of 1 functions" in capsys.readouterr().out
 
 
-def test_what_a_later_question_named_travels_along_calls_and_is_voted_on(here, answering, monkeypatch):
+def test_what_gets_no_name_keeps_the_one_that_the_decompiler_gave():
+    code = "int sub_40(int a1, int a2)\n{\n    int v7;\n    v7 = sub_41(a1) + a2;\n    return v7;\n}"
+    item, named = normalise({"function": "f", "code": code}), {"a0": "size", "a1": "v7"}
+    record = apply.record_of(item, named, recover.Answer(named, dict.fromkeys(named, 0.5)), {})
+    text = "int sub_40(int size, int {})\n{{\n int {};\n {} = sub_41(size) + {};\n return {};\n}}"
+    assert record["code"] == text.format("v7", "v7_2", "v7_2", "v7", "v7_2")  # no two of them are called alike
+    assert record["name"] is None and set(record["variables"]) == {"a1", "a2"}
+
+
+def test_names_travel_along_calls_and_are_voted_on(here, naming, monkeypatch):
     rounds, validate = [], apply.validation.validate
     monkeypatch.setattr(apply.validation, "validate", lambda *given: rounds.extend(given[0]) or validate(*given))
     caller = {"function": "f", "code": wide(last="    sub_402000(v9);\n")}
     callee = {"function": "g", "code": "int sub_402000(int a0)\n{\n    return a0;\n}\n"}
-    assert main(["run", "gennm", "--data", functions_file(caller, callee), "--set", "max_prompt=200"]) == 0
-    assert any("// called f0(name_of_v9)\n" in text for text in answering)
-    assert len(rounds) == 2 and all("name_of_v9" in next(iter(found.values())).values() for found in rounds)
+    assert main(["run", "gennm", "--data", functions_file(caller, callee)]) == 0
+    assert ["called f0(name_of_v9)"] in [hints for _, hints in naming]
+    assert len(rounds) == 2
 
 
-def test_a_function_longer_than_any_of_training_is_named_and_counted_and_asked_all_the_same(here, answering, capsys):
+def test_what_a_run_has_named_is_not_named_again_unless_something_else_has_changed(here, naming):
+    command = ["run", "gennm", "--data", functions_file(*toy_rows())]
+    assert main(command) == 0
+    before, asked = written(), len(naming)
+    assert main(command) == 0 and written() == before and len(naming) == asked
+    assert main([*command, "--set", "max_name=3"]) == 0 and len(naming) == 2 * asked
+
+
+def test_a_run_that_is_stopped_keeps_the_functions_that_it_has_named(here, tmp_path):
+    items = [normalise(record._asdict()) for record in smoke.make_functions()] * 3
+    items = [item._replace(code=f"{item.code}//{i}") for i, item in enumerate(items)]
+    calls = []
+
+    def predict(some, hints):
+        calls.append(len(some))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return [recover.Answer({"a0": "x"}, {"a0": 1.0}) for _ in some]
+
+    none = [[] for _ in items]
+    with pytest.raises(KeyboardInterrupt):
+        apply.predict_kept(items, none, predict, tmp_path, "m")
+    assert len(apply.predict_kept(items, none, predict, tmp_path, "m")) == len(items)
+    assert sum(calls) == len(items) + apply.TOGETHER  # the second lot was begun twice
+
+
+def test_a_function_longer_than_any_of_training_is_told_and_named_all_the_same(here, naming, capsys):
     rows = functions_file(toy_rows()[0], {"function": "f", "code": wide(variables=30)})
-    assert main(["run", "gennm", "--data", rows, "--set", "max_code=100", "max_prompt=120"]) == 0
+    assert main(["run", "gennm", "--data", rows, "--set", "max_code=300"]) == 0
     said = capsys.readouterr().out
-    assert said.count("note: ") == 1 and "tokens, and the model has learnt from at most 100 (max_code)" in said
+    assert said.count("note: ") == 1 and "tokens, and the model has learnt from at most 300 (max_code)" in said
     assert "35 variables asked for, 35 named; 1 of 2 functions are longer than max_code" in said
     assert "2 functions, 1 notes" in said and written()["notes"][0].startswith("sub_401000: ")
-    for text in answering:  # what is asked for stands in the lines that are shown
-        code = text.rpartition("Q: ")[0]
-        assert all(re.search(rf"\b{id}\b", code) for id in ids_in(text)), text
 
 
-def test_variables_that_are_called_alike_stay_apart_in_the_code():
-    assert apply.distinct({"a0": "size", "v0": "size", "f0": "size", "v1": "size_2"}) == {
-        "a0": "size", "v0": "size_2", "f0": "size_3", "v1": "size_2_2"}  # fmt: skip
+# --- learning from one's own programs ---------------------------------------------------------------------------
 
 
-def test_the_chapter_says_that_no_rate_was_tried_as_long_as_no_profile_tries_any():
-    params = yaml.safe_load((smoke.ROOT / "params.yaml").read_text())
-    text = (smoke.ROOT / "notebooks" / "gennm.ipynb").read_text()
-    none = not any(params[profile]["gennm"]["rates"] for profile in ("quick", "study"))
-    assert none == ("`rates` is empty in both profiles" in text) and none == ("no other was tried here" in text)
+def test_a_folder_of_binaries_with_debug_information_teaches_and_what_is_none_is_named(binary, capsys):
+    Path("programs").mkdir(exist_ok=True)
+    shutil.copy(SOURCE / "ledger.O0.so", "programs/ledger.so")
+    Path("programs/notes.txt").write_text("no binary")
+    few = ["--set", "epochs=1", "batch_size=16", "model=runs/quick/gennm/model"]
+    assert main(["run", "gennm", "--train", "programs", *few]) == 0
+    said = capsys.readouterr().out
+    assert "notes.txt: not a readable ELF" in said and "ledger.so: 8 functions with debug information" in said
+    assert "learnt from" in said and "of 8 functions; the model is in runs/own/programs/gennm/model" in said
+    model = "runs/own/programs/gennm/model"
+    taught = namer.load(model, device="cpu", dtype="float32")
+    assert {"threshold", "bound"} <= set(taught.names) and limits.load(model)._asdict() == LIMITS
+    again = ["run", "gennm", "--data", functions_file(*toy_rows()), "--set", f"model={model}"]
+    assert main(again) == 0 and written()["model"] == model
+
+
+def test_some_binaries_are_kept_back_and_measured_before_and_after(here, capsys):
+    rows = [{"function": r.function, "code": r.code, "names": r.names, "binary": r.binary}
+            for r in smoke.make_functions()]  # fmt: skip
+    few = ["--set", "epochs=1", "batch_size=16"]
+    assert main(["run", "gennm", "--train", functions_file(*rows), *few]) == 0
+    said = capsys.readouterr().out
+    assert "learnt from 32 of 36 functions" in said and "4 functions of binaries kept back: mean F1" in said
+
+
+def test_nothing_to_learn_from_and_two_sources_at_once_are_one_line(here, capsys):
+    Path("empty").mkdir(exist_ok=True)
+    bare = functions_file({"function": "f", "code": "int f(int a)\n{\n    return a;\n}"})
+    cases = {("--train", "empty"): "no file in it is a binary with debug information",
+             ("--train", bare): "of 1 functions none has a variable with a true name",
+             ("--train", "empty", "--data", bare): "--train goes alone"}  # fmt: skip
+    for given, message in cases.items():
+        assert main(["run", "gennm", *given]) == 1
+        err = capsys.readouterr().err.strip()
+        assert message in err and len(err.splitlines()) == 1
+    assert main(["run", "dpo", "--train", "empty"]) == 1
+    assert "dpo has no --train" in capsys.readouterr().err

@@ -100,7 +100,8 @@ def test_without_gcc_the_stage_says_so_in_one_line(monkeypatch, tmp_path):
 
 
 def test_an_unknown_project_is_named_with_the_known_ones(tmp_path):
-    p = freeze({"programs": HOW | {"projects": ["cmark", "nonesuch"]}, "threads": 1, "profile": "x"})
+    p = freeze({"programs": HOW | {"projects": ["cmark", "nonesuch"], "validation": [], "test": []}, "threads": 1,
+                "profile": "x"})  # fmt: skip
     with pytest.raises(ValueError, match="nonesuch is not among brotli, cmark"):
         programs.prepare(p, tmp_path)
 
@@ -136,7 +137,25 @@ def test_each_step_is_counted_and_a_function_that_fails_costs_only_itself(shelf,
     assert counts == {"found": 9, "of_the_size": 8, "decompiled": 7, "failed": 1, "with_truth": 7, "with_names": 7}
     assert "classify" not in {record.function for record in records}
     rows = programs.by_project(records)["kept"]["ledger"]
-    assert rows == {"binaries": 1, "functions": 7, "variables": sum(len(r.names) for r in records)}
+    assert rows == {"binaries": 1, "functions": 7, "with_names": 7, "variables": sum(len(r.names) for r in records)}
+
+
+def test_projects_that_are_not_named_for_another_part_teach_and_a_stranger_is_named():
+    how = {"projects": ["a", "b", "c", "d"], "validation": ["b"], "test": ["d"]}
+    assert programs.projects_of(how) == {"train": ["a", "c"], "validation": ["b"], "test": ["d"]}
+    for wrong in ({"test": ["x"]}, {"test": ["b"]}):
+        with pytest.raises(ValueError, match="must be in `projects`"):
+            programs.projects_of(how | wrong)
+
+
+def test_a_function_without_a_true_name_is_kept_for_the_context_that_it_gives(monkeypatch, tmp_path):
+    monkeypatch.setattr(programs, "decompile_cached", lambda path, cache, **limits: fixture_binary())
+    monkeypatch.setattr(programs.dwarf, "align", lambda variables, known: {})
+    shutil.copy(SOURCE / "ledger.O0.so", tmp_path / "ledger-000.so")
+    if not shutil.which("strip"):
+        pytest.skip("strip is not here")
+    records, counts = programs.recover_all([(PROJECT, tmp_path / "ledger-000.so")], HOW, threads=1)
+    assert len(records) == counts["with_truth"] == 8 and counts["with_names"] == 0
 
 
 def test_every_project_has_its_archive_among_the_pinned_ones():

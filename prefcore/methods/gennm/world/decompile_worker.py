@@ -1,11 +1,11 @@
 """Decompiles one stripped binary: a script for the decompiler's own environment (`make angr`).
 
-    python decompile_worker.py BINARY --least BYTES --most BYTES --limit FUNCTIONS --seconds BACKSTOP
+    python decompile_worker.py BINARY --least BYTES --most BYTES --limit FUNCTIONS --seconds BACKSTOP [--done FUNCTIONS]
 
 Writes JSON lines: first {base, end, functions}, then for each function in order of address
 {address, size, code, variables} or {address, size, error}. Addresses count from the start of the file's image.
 Functions are chosen by size, never by how long they take; `seconds` is a backstop against a function on which the
-decompiler hangs.
+decompiler hangs. The first `done` of the chosen functions are left out: a run before has printed them.
 """
 
 import argparse
@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("binary")
     for name in ("least", "most", "limit", "seconds"):
         parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--done", type=int, default=0)
     given = parser.parse_args()
     lines = os.fdopen(os.dup(1), "w")  # the libraries print too: to stderr with that
     os.dup2(2, 1)
@@ -39,6 +40,7 @@ def main() -> int:
     found.sort(key=lambda f: f.addr)
     say(lines, {"base": image.mapped_base, "end": image.max_addr, "functions": len(found)})
     chosen = [f for f in found if given.least <= f.size <= given.most][: given.limit]
+    chosen = chosen[given.done :]
     signal.signal(signal.SIGALRM, stop)
     for function in chosen:
         head = {"address": function.addr - image.mapped_base, "size": function.size}

@@ -52,6 +52,7 @@ PROJECTS = (
             ("src", "extensions", "../../generated/unix"), (), ("src/main.c",)),
     Project("hiredis", "hiredis-3.5.0", "vendor/hiredis", ("*.c",), (), ("_GNU_SOURCE",), ("test.c", "ssl.c")),
     Project("http-parser", "httptools-0.9.0", "vendor/http-parser", ("http_parser.c", "contrib/*.c"), (".",)),
+    Project("libastro", "ephem-4.2.1", "libastro", ("*.c",), (".", "..")),
     Project("libuv", "uvloop-0.23.0", "vendor/libuv", ("src/*.c", "src/unix/*.c"), ("include", "src"),
             ("_GNU_SOURCE",)),
     Project("llhttp", "httptools-0.9.0", "vendor/llhttp", ("src/*.c",), ("include",)),
@@ -59,8 +60,11 @@ PROJECTS = (
     Project("pycryptodome", "pycryptodome-4.4.0", "src", ("*.c",), (".",),
             ("HAVE_STDINT_H", "HAVE_UINT128", "HAVE_POSIX_MEMALIGN", "PYCRYPTO_LITTLE_ENDIAN", "SYS_BITS=64",
              "LTC_NO_ASM")),
+    Project("quickjs", "quickjs-1.19.4", "upstream-quickjs", ("*.c",), (),
+            ("_GNU_SOURCE", "CONFIG_BIGNUM", 'CONFIG_VERSION="2020"')),
     Project("tree-sitter", "tree_sitter-0.26.1", "tree_sitter/core/lib", ("src/*.c",), ("include", "src"),
             ("_GNU_SOURCE",), ("src/lib.c", "src/wasm_store.c")),
+    Project("unqlite", "unqlite-1.2.0", "src", ("*.c",), (".",)),
     Project("xxhash", "xxhash-4.1.0", "deps/xxhash", ("*.c",), (".",)),
     Project("zstd", "zstandard-0.25.0", "zstd", ("*.c",), (".",), ("ZSTD_DISABLE_ASM",)),
 )  # fmt: skip
@@ -98,16 +102,31 @@ def prepare(p: Parameters, build: Path) -> None:
         built, report = build_all(chosen, Path("data/programs"), Path(scratch), how, threads=p.threads)
         records, counts = recover_all(built, how, threads=p.threads)
     files.write_lines(records, build / "functions.jsonl")
-    files.write_metrics({"projects": report, "steps": counts, **by_project(records)}, p.profile, "programs")
+    parts = projects_of(how)
+    files.write_metrics({"projects": report, "steps": counts, "parts": parts, **by_project(records)}, p.profile,
+                        "programs")  # fmt: skip
+
+
+def projects_of(how: Mapping) -> dict[str, list[str]]:
+    """The projects of each part: `test` and `validation` as named, the others teach; ValueError for strangers.
+
+    A split by project alone shows what a name costs that the programmers of another project gave.
+    """
+    parts = {part: list(how[part]) for part in ("validation", "test")}
+    named = parts["validation"] + parts["test"]
+    if strangers := [name for name in named if name not in how["projects"] or named.count(name) > 1]:
+        raise ValueError(f"programs: {', '.join(strangers)} must be in `projects`, and in `test` or `validation`, once")
+    return {"train": [name for name in how["projects"] if name not in named], **parts}
 
 
 def by_project(records: Sequence[Decompiled]) -> dict:
-    """Binaries, functions and aligned variables of each project, -O2 apart."""
+    """Binaries, functions, those of them with true names, and aligned variables of each project, -O2 apart."""
     rows = {}
     names = [record.binary.rpartition("-")[0] or record.project for record in records]  # of an -O2 library its own
     for name in sorted(set(names)):
         part = [record for record, own in zip(records, names, strict=True) if own == name]
-        rows[name] = {"binaries": len({r.binary for r in part}), "functions": len(part),
+        counts = {"functions": len(part), "with_names": sum(bool(r.names) for r in part)}
+        rows[name] = {"binaries": len({r.binary for r in part}), **counts,
                       "variables": sum(len(r.names) for r in part)}  # fmt: skip
     return {"kept": rows}
 
@@ -148,10 +167,15 @@ def unpack(archive: Path, folder: Path) -> None:
             target.write_bytes(box.extractfile(member).read())
 
 
+def sources_of(project: Project, root: Path) -> list[Path]:
+    """The project's C files below its folder, in order."""
+    found = sorted({path for pattern in project.sources for path in root.glob(pattern)})
+    return [f for f in found if not any(fnmatch(str(f.relative_to(root)), name) for name in project.without)]
+
+
 def compile_files(project: Project, root: Path, folder: Path, level: str, threads: int):
     """([(object, lines of its source)], names of files that gcc refuses: those of other systems, mostly)."""
-    files = sorted({path for pattern in project.sources for path in root.glob(pattern)})
-    files = [f for f in files if not any(fnmatch(str(f.relative_to(root)), name) for name in project.without)]
+    files = sources_of(project, root)
     (folder / "objects").mkdir(parents=True)
     flags = [f"-{level}", *FLAGS, *(f"-D{d}" for d in project.defines)]
     flags += [f"-I{root / include}" for include in project.includes]
@@ -215,8 +239,8 @@ def recover_all(built, how: Mapping, *, threads: int) -> tuple[list[Decompiled],
         counts["decompiled"] += len(good)
         counts["failed"] += len(result.functions) - len(good)
         counts["with_truth"] += len(found)
-        records += [record for record in found if record.names]
-    counts["with_names"] = len(records)
+        counts["with_names"] += sum(bool(record.names) for record in found)
+        records += found  # those without a name give context to others
     return records, counts
 
 
