@@ -31,12 +31,12 @@ class Task(NamedTuple):
     bank(split, tokenizer) is what an arm is measured on, "validation" or "test"; `rater` names the ratings of the test
     bank that count, `chosen_by` those of the validation bank. write(policy, tokenizer, arm=, seed=) are samples for
     prompts that nothing else has used, rated where there is a scorer. show(prompt, answer) is the text that a judge
-    reads. human_and_sampled(policy, tokenizer, least=, size=) are at most `size` couples of a demonstration and a bad
-    answer to the same prompt, as thumbs: a human text rated `least` or better, and of the policy's `samples_per_prompt`
-    answers the one with the lowest proxy score. (One's own data have neither: there, they are chosen and rejected
-    answers, or where there are no pairs thumbs-up and thumbs-down of different prompts.) held_out_good(tokenizer,
-    least=, size=) are at most `size` good answers that nothing is trained on: validation texts rated `least` or better,
-    or the thumbs-up of one's own validation rows. scorers is None where nobody has measured the texts.
+    reads. human_and_sampled(policy, tokenizer, least=, size=) are for at most `size` prompts a demonstration, a human
+    text rated `least` or better, and the policy's `samples_per_prompt` answers, highest proxy score first. (One's own
+    data have neither: there, they are a chosen answer and [the rejected one], or where there are no pairs thumbs-up and
+    thumbs-down of different prompts.) held_out_good(tokenizer, least=, size=) are at most `size` good answers that
+    nothing is trained on: validation texts rated `least` or better, or the thumbs-up of one's own validation rows.
+    scorers is None where nobody has measured the texts.
     """
 
     records: list
@@ -48,7 +48,7 @@ class Task(NamedTuple):
     chosen_by: str
     write: Callable[..., pd.DataFrame]
     show: Callable[[Prompt, str], str]
-    human_and_sampled: Callable[..., list[tuple[Unary, Unary]]]
+    human_and_sampled: Callable[..., list[tuple[Unary, list[Unary]]]]
     held_out_good: Callable[..., list[Example]]
     scorers: evaluate.Scorers | None
 
@@ -88,7 +88,7 @@ def rated_task(p: Parameters) -> Task:
         by_prompt = {text.prompt: text for text in reversed(ratings.good_texts(texts, least, p.seed))}
         chosen = list(by_prompt.values())[::-1][:size]
         drawn = pipeline.sample_ranked(policy, tokenizer, chosen, scorers, p, seed=p.seed + 3)
-        return [couple(text, row) for text, row in zip(chosen, drawn, strict=True) if row.completions]
+        return [demonstrated(text, row) for text, row in zip(chosen, drawn, strict=True) if row.completions]
 
     def held_out_good(tokenizer, *, least, size):
         good = [text for text in texts if text.split == "validation" and text.mean >= least and text.completion]
@@ -131,7 +131,7 @@ def own_task(p: Parameters) -> Task:
     def human_and_sampled(policy, tokenizer, *, least, size):
         rows = views.pairs_to_unary(possible) if possible else views.as_unary(records)
         up, down = ([row for row in rows if row.label == label] for label in (True, False))
-        return list(zip(up, down, strict=False))[:size]
+        return [(one, [other]) for one, other in zip(up, down, strict=False)][:size]
 
     def held_out_good(tokenizer, *, least, size):
         found = open_bank("validation", tokenizer)
@@ -142,10 +142,11 @@ def own_task(p: Parameters) -> Task:
                 human_and_sampled, held_out_good, None)  # fmt: skip
 
 
-def couple(text: ratings.Text, row: Ranked) -> tuple[Unary, Unary]:
-    """A human text and the worst (last) of the ranked samples for its prompt, as thumbs-up and thumbs-down."""
+def demonstrated(text: ratings.Text, row: Ranked) -> tuple[Unary, list[Unary]]:
+    """A human text and the ranked samples for its prompt."""
     human = Unary(f"{text.id}/human", text.prompt, text.completion, True)
-    return human, Unary(f"{row.id}/sampled", row.prompt, row.completions[-1], False, row.finished[-1], row.tokens[-1])
+    parts = enumerate(zip(row.completions, row.finished, row.tokens, strict=True))
+    return human, [Unary(f"{row.id}/sampled-{k}", row.prompt, answer, False, *rest) for k, (answer, *rest) in parts]
 
 
 def load_reference(p: Parameters) -> tuple:
