@@ -16,11 +16,12 @@ def describe(root: Path = Path()) -> dict[str, str]:
     """Names and values, in the order in which they are to be read."""
     import torch
 
+    from prefcore.lab.devices import memory_here
     from prefcore.lab.export import commit
 
     found = {"commit": commit(), "python": platform.python_version()}
     found |= {"system": f"{platform.system()} {platform.release()}"} | processor()
-    found["memory"] = f"{memory() / 2**30:.0f} GiB" if memory() else "unknown"
+    found["memory"] = f"{memory / 2**30:.0f} GiB" if (memory := memory_here()) else "unknown"
     found["threads of torch"] = str(torch.get_num_threads())
     found["cuda"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     found["mps"] = "yes" if torch.backends.mps.is_available() else "no"
@@ -38,14 +39,6 @@ def processor() -> dict[str, str]:
     flags = set(fields.get("flags", fields.get("Features", "")).split())
     return {"processor": fields.get("model name", platform.machine()), "cores": f"{usable} of {cores}",
             "flags": " ".join(flag for flag in FLAGS if flag in flags) or "unknown"}  # fmt: skip
-
-
-def memory() -> int:
-    """Bytes of main memory, 0 where the system does not say."""
-    names = getattr(os, "sysconf_names", {})
-    if not {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= set(names):
-        return 0
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def version(package: str) -> str:

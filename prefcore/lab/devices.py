@@ -66,7 +66,9 @@ def here(device: str, threads: int = 0) -> Device:
 
 
 def memory_here() -> float:
-    """Bytes that a process may have: the machine's, or what its control group is given."""
+    """Bytes that a process may have: the machine's, or what its control group is given; 0 where no system call says."""
+    if not {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= set(getattr(os, "sysconf_names", ())):
+        return 0
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = Path("/sys/fs/cgroup/memory.max")
     said = limit.read_text().strip() if limit.exists() else ""

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from prefcore.data.types import Example, LossOutput, Parameters
+from prefcore.data.types import Example, Parameters
 from prefcore.engine import collate, models, reference
-from prefcore.engine.aggregate import scale_to_token_mean
-from prefcore.lab import tasks, training
+from prefcore.lab import pipeline, tasks, training
 from prefcore.methods.chase_sql import database
 from prefcore.methods.chase_sql.database import Result
 from prefcore.methods.chase_sql.execution import Pool
@@ -30,11 +29,6 @@ def example(id: str, sql: str, result: Result, question: str, tokenizer) -> Exam
     return Example(id, tuple(prompt), ((*ids, tokenizer.eos_token_id),))
 
 
-def question_loss(logps, ref_logps, batch, state) -> LossOutput:
-    """Negative log-likelihood of the question per token; logps [B, 1]."""
-    return LossOutput(scale_to_token_mean(-logps[:, 0], batch["lengths"][:, 0]), logps.detach())
-
-
 def teach(
     golds: Sequence[tuple[Pool, str, Result]], p: Parameters, *, arm: str, seed: int, rate: float
 ) -> tuple[object, object, pd.DataFrame]:
@@ -46,7 +40,7 @@ def teach(
     rows = [example(pool.id, sql, result, pool.question, tokenizer) for pool, sql, result in golds]
     plan = tasks.plan(rows, p, tokenizer, seed=seed)
     where = {"method": "chase_sql", "arm": arm, "seed": seed}
-    history = training.fit_arm(p, plan, question_loss, {}, policy, learning_rate=rate, **where)
+    history = training.fit_arm(p, plan, pipeline.token_loss, {}, policy, learning_rate=rate, **where)
     return policy, tokenizer, history
 
 
