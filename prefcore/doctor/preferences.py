@@ -89,6 +89,20 @@ def _bags(texts: Sequence[str]) -> csr_matrix:
     return HashingVectorizer(n_features=FEATURES, alternate_sign=False, norm="l2").transform(texts)
 
 
+def weights(given: Sequence[float]) -> Finding:
+    """How unequally the rows count: (sum w)^2 / sum w^2, the number of equal rows that would be as good an average."""
+    w = np.array(given, float)
+    unused = int((w == 0).sum())
+    if unused == len(w):
+        return finding.count("weights", 0, "every row has the weight 0.", warns=True, do="no row would teach anything")
+    worth = w.sum() ** 2 / (w @ w)
+    says = (f"from {w.min():.3g} to {w.max():.3g}; the {len(w)} rows count as {worth:.0f} equal ones would"
+            f"{f', {unused} have the weight 0' if unused else ''}.")  # fmt: skip
+    warns = worth < len(w) / 2
+    do = "a few rows decide what is learnt: cap the largest weights, or leave the column out to compare" if warns else ""
+    return finding.count("weights", round(float(worth)), says, warns=warns, do=do)
+
+
 def gaps(pairs: Sequence[Pair], quantile: float = 0.65) -> Finding:
     """How far the scores of two answers lie apart, in the data's own unit, and how unlike the gaps are."""
     kept, ties = views.graded_pairs(pairs)

@@ -50,6 +50,8 @@ def examine(records: Sequence, tokenizer, *, max_prompt: int, max_completion: in
     found = [texts.kinds(records), texts.repeated(records), texts.near_duplicates(records)]
     found += [*texts.lengths(records, tokenizer, **limits), texts.control_tokens(records)]
     found.append(texts.empty_or_refused(records))
+    given = [record.weight for record in records if getattr(record, "weight", None) is not None]
+    found += [preferences.weights(given)] if given else []
     pairs = views.pairs_if_any(records)
     if pairs:
         found += [preferences.length_bias(pairs), preferences.contradictions(pairs)]

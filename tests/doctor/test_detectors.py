@@ -141,6 +141,22 @@ def test_weights_of_rare_thumbs_and_a_missing_class():
     assert "one class" in preferences.balance([row._replace(label=True) for row in rows]).do
 
 
+def test_unequal_weights_are_told_by_the_equal_rows_that_they_are_worth():
+    equal, one_rules = preferences.weights([2.0] * 50), preferences.weights([1.0] * 99 + [99.0])
+    assert equal.value == 50 and not equal.warns
+    assert one_rules.value == round(198**2 / (99 + 99**2)) == 4 and one_rules.warns
+    assert preferences.weights([0.0, 0.0]).warns and "1 have the weight 0" in preferences.weights([0.0, 1.0]).says
+
+
+def test_weights_are_looked_at_where_there_are_any(tokenizer):
+    rows = [Unary(str(i), f"prompt {i}", f"answer {i}", i % 2 == 0, weight=1.0 + i) for i in range(30)]
+    found = [one.name for one in report.examine(rows, tokenizer, max_prompt=64, max_completion=64)]
+    assert "weights" in found
+    bare = [row._replace(weight=None) for row in rows]
+    names = [one.name for one in report.examine(bare, tokenizer, max_prompt=64, max_completion=64)]
+    assert names == [name for name in found if name != "weights"]
+
+
 def test_gaps_say_odpo_where_they_differ_and_dpo_where_they_do_not():
     alike = [Pair(str(i), f"p{i}", "a", "b", margin=1.0) for i in range(50)]
     unlike = [pair._replace(margin=float(i + 1)) for i, pair in enumerate(alike)]
