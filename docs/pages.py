@@ -198,10 +198,11 @@ def scorers(metrics: Mapping) -> str:
 
 
 def instruments(metrics: Mapping) -> str:
-    """Judge and vision tower: shares of right answers."""
+    """Judge and, once NaPO's study has run, its vision towers: shares of right answers."""
     rows = [("OSP's judge, verdicts on pairs", metrics["judge"]["pairs"], metrics["judge"]["accuracy"])]
-    rows += [(f"NaPO's vision tower, {part}", metrics["vision"]["test"], metrics["vision"][part])
-             for part in ("shape", "colour")]  # fmt: skip
+    towers = metrics.get("vision", {})
+    rows += [(f"NaPO's vision tower {name.partition('_')[2]}, {name.partition('_')[0]}", towers["test"], right)
+             for name, right in towers.items() if isinstance(right, Mapping)]  # fmt: skip
     return table(("Instrument", "Tested on", "Right, 95 % interval"), [
         (name, count, f"{right['estimate']:.3f} [{right['low']:.3f}, {right['high']:.3f}]")
         for name, count, right in rows])  # fmt: skip

@@ -54,8 +54,7 @@ METHODS = {  # random scorers and judges say little, so no threshold may leave a
         "merge": 0.99999, "merged_sizes": [3, 6], "word_dims": 8, "signature_dims": 8, "folds": 2,
         "confirm_nats": 0.001,
     },
-    "napo": {"lora_layers": 1, "batch_size": 4, "max_new_tokens": 6, "text_batch_size": 4, "text_layers": 1,
-             "learning_rate": 1.0e-2, "text_learning_rate": 1.0e-2},
+    "napo": {"batch_size": 4, "max_new_tokens": 6, "text_batch_size": 4, "text_layers": 1},
     "gennm": {"max_code": 400, "max_prompt": 200, "max_name": 12, "batch_size": 8, "samples": 3},
     "compare": {"confirm_nats": 0.001},
 }  # fmt: skip
@@ -66,8 +65,8 @@ SHARED = {
     "bank_after": 0, "bank_prompts": 6, "bank_validation_prompts": 4, "bank_fresh_prompts": 4,
     "voted_texts": {"train": 64, "validation": 24, "test": 24}, "similar_quantile": 0.8,
     "voted_pairs": {"train": 48, "validation": 12, "test": 12},
-    "tower_pictures": 48, "tower_epochs": 1, "language_layers": 2, "taught_rows": 24, "taught_epochs": 1,
-    "preference_rows": 32, "tested_questions": 10,
+    "starting_models": 2, "tower_pictures": 48, "tower_epochs": 1, "language_layers": 2, "taught_rows": 24,
+    "taught_rounds": 1, "checked_questions": 3, "least_neutral": 0.0, "preference_rows": 32, "tested_questions": 10,
     "sql_rows": 12, "sql_questions": 2, "sql_draws": 2,
 }  # fmt: skip
 SIZES = {
@@ -83,8 +82,9 @@ SIZES = {
     "train_functions": 8, "validation_functions": 3, "test_functions": 8, "asked_functions": 3, "sympo_rates": [1.0e-3],
     "draws": 3, "subset_pairs": 6, "samples": 6, "questions": 2,
     # pictures
-    "validation_questions": 4, "test_questions": 6, "text_pairs": 6, "text_held_out": 4, "text_seeds": 1,
-    "noises": [0.4], "noise_arms": ["dpo-biased", "napo-fixed"],
+    "validation_questions": 4, "test_questions": 6, "spoken_questions": 2, "text_pairs": 6, "text_seeds": 1,
+    "ablations": ["code-35", "no-language-35"], "ablation_seeds": 1,
+    "automatic_pairs": 0,  # a model of random weights is never right in other words
 }  # fmt: skip
 DOMAIN_TEXTS = {"train": 16, "validation": 6, "test": 6}  # in each of the four domains
 OPENINGS = (

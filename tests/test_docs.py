@@ -66,7 +66,7 @@ def test_what_a_chapter_prints_of_its_claims_is_read_back():
     }
 
 
-@pytest.mark.parametrize("name", ["decisions", "verdicts"])
+@pytest.mark.parametrize("name", ["decisions", "claims"])
 def test_both_ways_of_printing_a_claim_are_understood(name, capsys):
     row = CLAIM | {"kind": "primary", "delta": 0.02, "detectable": 0.1, "because": ""}
     if name == "decisions":
@@ -74,9 +74,9 @@ def test_both_ways_of_printing_a_claim_are_understood(name, capsys):
 
         decisions.print_sentences({"controls": [], "claims": [row]})
     else:
-        from prefcore.lab import verdicts
+        from prefcore.methods.canonical_basis import claims
 
-        verdicts.print_sentences([row])
+        claims.print_sentences([row])
     assert not chapters.differing(executed(capsys.readouterr().out), [row])
 
 

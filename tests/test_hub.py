@@ -148,7 +148,7 @@ def test_every_method_runs_to_its_end_with_the_settings(method, toy_world, capsy
         Path("own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         arguments += ["--data", "own.jsonl"]
     if method == "napo":
-        more |= {"vision_policy": "build/smoke/biased", "lora_layers": 1}
+        more |= {"vision_policy": "build/smoke/biased/0", "lora_layers": 1}
     assert main([*arguments, "--set", *(f"{key}={value}" for key, value in more.items())]) == 0, capsys.readouterr().err
     folder, values = Path(f"runs/own/dry/{method}"), json.loads(Path(f"runs/own/dry/{method}/run.json").read_text())
     assert (folder / "notebook.html").exists() and Path(f"metrics/own/dry/{method}.json").exists()

@@ -57,6 +57,7 @@ def test_the_notebook_on_pictures_runs_on_a_users_own_rows(toy_world):
         Image.new("RGB", (64, 64), (12 * i, 0, 99)).save(f"{i}.png")
         rows.append({"image": f"{i}.png", "question": "what color?", "chosen": f"It is {i}.", "rejected": "It is not."})
     Path("own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert main(["run", "napo", "--data", "own.jsonl", "--set", "vision_policy=build/smoke/biased", "pairs=8"]) == 0
+    assert main(["run", "napo", "--data", "own.jsonl", "--set", "vision_policy=build/smoke/biased/0"]) == 0
     arms = runs.read_metrics("own/own", ["napo"])["napo"]["arms"]
-    assert {"base", "dpo", "napo"} <= set(arms) and set(arms["base"]) == set(arms["napo"]) >= {"right"}
+    assert {"base", "clean", "napo-own"} <= set(arms)
+    assert set(arms["base"]) == set(arms["napo-own"]) >= {"accuracy", "margin", "kl", "length"}

@@ -257,7 +257,7 @@ def test_a_study_stage_runs_again_when_code_or_parameters_change_though_its_outp
 def test_metrics_can_be_shown_and_plots_drawn(tracked):
     _, _, said = tracked.dvc("metrics", "show", "--json")
     shown = json.loads(said[said.index("{") :])[""]["data"]
-    stages = {"overview", "scorers", "judge", "voted", "vision", "programs"}
+    stages = {"overview", "scorers", "judge", "voted", "vision", "biased", "programs"}
     assert {Path(path).stem for path in shown} == {*METHODS, *stages}
     tracked.dvc("plots", "show", "--out", "drawn")
     page = (tracked.folder / "drawn" / "index.html").read_text()

@@ -99,7 +99,7 @@ def weights(given: Sequence[float]) -> Finding:
     says = (f"from {w.min():.3g} to {w.max():.3g}; the {len(w)} rows count as {worth:.0f} equal ones would"
             f"{f', {unused} have the weight 0' if unused else ''}.")  # fmt: skip
     warns = worth < len(w) / 2
-    do = "a few rows decide what is learnt: cap the largest weights, or leave the column out to compare" if warns else ""
+    do = "a few rows decide what is learnt: cap the largest weights, or compare without the column" if warns else ""
     return finding.count("weights", round(float(worth)), says, warns=warns, do=do)
 
 

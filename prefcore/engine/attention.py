@@ -35,6 +35,11 @@ def along(model, layout: Layout) -> Iterator[None]:
         _current.pop()
 
 
+def current_layout() -> Layout | None:
+    """What tokens are laid out along just now; None where nothing is."""
+    return _current[-1] if _current else None
+
+
 def attend(module, query, key, value, attention_mask, dropout=0.0, scaling=None, **more) -> tuple[Tensor, None]:
     """What transformers calls in each layer: query [1, heads, N, D], key and value of as many or fewer heads.
 

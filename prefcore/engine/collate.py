@@ -6,7 +6,7 @@ stay text. EOS ends a completion exactly once, and only where the text ended by 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, chain
 from typing import NamedTuple
 
@@ -37,7 +37,7 @@ class Plan(NamedTuple):
     batches[s] holds the positions in `examples` of step s. mismatches[s] holds, for plans that have them (KTO), for
     each example of step s its prompt with another prompt's completion. reference.attach fills in ref_logps [n, K],
     ref_mismatch_logps[s] [B] and, for `depth` frozen layers, their output for each example's prompt and completions
-    (trunk, mismatch_trunk).
+    (trunk, mismatch_trunk). images: what each example shows besides its tokens, for plans that show pictures.
     """
 
     examples: list[Example]
@@ -49,6 +49,7 @@ class Plan(NamedTuple):
     mismatch_trunk: list[list[States]] = []
     depth: int = 0
     pad_id: int = 0
+    images: list[Mapping[str, torch.Tensor]] = []
 
 
 def encode_prompt(prompt, tokenizer) -> list[int]:

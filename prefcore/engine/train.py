@@ -37,6 +37,11 @@ class Batches(Dataset):
     def __getitem__(self, step: int) -> dict:
         plan, chosen = self.plan, self.plan.batches[step]
         batch = self._collate([plan.examples[i] for i in chosen], [plan.trunk[i] for i in chosen if plan.depth])
+        if plan.images:
+            if not (mine := ranks.deal(chosen)):
+                raise ValueError(f"step {step} has {len(chosen)} examples with pictures, and more processes share it: "
+                                 "raise batch_size, or launch fewer")  # fmt: skip
+            batch |= {"examples": [plan.examples[i] for i in mine], "images": [plan.images[i] for i in mine]}
         if plan.ref_logps is not None:
             batch["ref_logps"] = torch.from_numpy(plan.ref_logps[ranks.deal(chosen)])
         if plan.mismatches:
@@ -59,10 +64,9 @@ class Batches(Dataset):
 class Objective(torch.nn.Module):
     """Policy and loss as one module, as the Trainer wants it; `state` is the loss's running state, saved with it."""
 
-    def __init__(self, policy, loss: Callable, state: dict[str, float], longest: int, precision: str):
+    def __init__(self, policy, loss: Callable, state: dict[str, float], score: Callable):
         super().__init__()
-        self.policy, self.loss = policy, loss
-        self.score = partial(choose_path(policy, longest), precision=precision)
+        self.policy, self.loss, self.score = policy, loss, score
         self.state = torch.nn.ParameterDict(
             {name: torch.nn.Parameter(torch.tensor(float(value)), requires_grad=False) for name, value in state.items()}
         )
@@ -189,6 +193,7 @@ def fit(
     save_every: int | None = 50,
     precision: str = "float32",
     label: str = "training",
+    score: Callable | None = None,
     arguments: dict | None = None,
 ) -> pd.DataFrame:
     """Train the policy in place on the plan; returns one row per optimiser step.
@@ -204,7 +209,8 @@ def fit(
     are still the same, and ends with the same bytes. With accumulation, losses with batch statistics (KTO, BCO)
     use those of the small batch. save_every: steps from one checkpoint to the next; None writes none. precision: of the
     layers' products (machine.py); weights, head and sums stay as they are, and the reference's numbers in the plan must
-    be of the same precision.
+    be of the same precision. score(policy, batch, precision=) -> [B, K]: how a batch is read, where it is more than
+    tokens (a batch of a plan with images holds its `examples` and `images`).
     """
     if not any(p.requires_grad for p in policy.parameters()):
         raise ValueError(
@@ -219,7 +225,8 @@ def fit(
     last = None if save_every is None else last_whole(checkpoints, identity(policy, plan, loss, settings, run))
     check_precision(precision, device)
     objective = partial(loss, **settings)
-    module = Objective(policy.eval(), objective, state or {}, longest(plan.examples), precision).to(device)
+    read = partial(score or choose_path(policy, longest(plan.examples)), precision=precision)
+    module = Objective(policy.eval(), objective, state or {}, read).to(device)
     if sharded := shards.asked():
         shards.shard(module, device, plan.depth)
     trainer = PlanTrainer(

@@ -49,9 +49,10 @@ def _there(rows: Iterable[Mapping], table: pd.DataFrame) -> list[Mapping]:
     """The rows whose arms all have the measure; the others are named."""
     kept = []
     for row in rows:
-        column = "ratio_1" if row["measure"] in ("rho", "order") else row["measure"]
+        column = "ratio_1" if row["measure"] in measures.OF_RATIOS else row["measure"]
         own = measures.among(table, row.get("among"))
-        measured = set(own.dropna(subset=[column])["arm"]) if column in own else set()
+        found = column in own and (row["measure"] != "partial_rho" or "logp_1" in own)
+        measured = set(own.dropna(subset=[column])["arm"]) if found else set()
         if missing := sorted(set(row["contrast"]) - measured):
             lacking = f"no {_of(row)} of {', '.join(missing)}"
             print(f"NOT RUN HERE: {row.get('claim', row.get('name'))} ({lacking})")

@@ -1,8 +1,11 @@
 """What arms are measured by, in one table: a row for each arm, training seed and unit; empty where a unit has no value.
 
 Columns ratio_1 ... ratio_K hold the log-ratios of the bank's answers to a prompt (scoring/bank.py); their measures are
-`rho` and `order`, against the ratings of these answers: columns rating_1 ... rating_K, or else those of the bank. Any
-other column is a measure by its mean over units. `group`, where a table has it, is what kind of unit a row is about.
+`rho` and `order`, against the ratings of these answers: columns rating_1 ... rating_K, or else those of the bank.
+`partial_rho` is rho less what the reference's own likelihood of an answer and its length say of both: training on
+anything takes most from what was unlikely, and raters like that a little less, so that even permuted labels have a rho
+above 0. Any other column is a measure by its mean over units. `group`, where a table has it, is what kind of unit a row
+is about.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,9 +14,11 @@ import numpy as np
 import pandas as pd
 
 from prefcore.data.types import Parameters
+from prefcore.engine.collate import Plan
 from prefcore.scoring import bank, effects, metrics
 
 Ratings = Mapping[str, Sequence[float]]  # of each prompt of the bank, by its id, one for each answer
+OF_RATIOS = ("rho", "partial_rho", "order")
 CONFIRMED = "gold_confirmed"  # mean gold of samples that were drawn at the common distance
 
 
@@ -25,6 +30,15 @@ def rows_of(ratios: np.ndarray, ids: Sequence[str], *, arm: str, seed: int) -> p
     frame.insert(1, "seed", seed)
     frame.insert(2, "id", list(ids))
     return frame
+
+
+def rows_of_reference(plan: Plan) -> pd.DataFrame:
+    """The reference's own rows on a bank, for `partial_rho`: log-probability (nats) and tokens of each answer."""
+    tokens = np.array([[len(answer) for answer in example.completions] for example in plan.examples])
+    given = {"logp": np.asarray(plan.ref_logps, float).round(4), "tokens": tokens}
+    columns = {f"{name}_{k + 1}": found[:, k] for name, found in given.items() for k in range(found.shape[1])}
+    ids = [example.id for example in plan.examples]
+    return pd.DataFrame({"arm": "reference", "seed": 0, "id": ids} | columns)
 
 
 def ratings_of(found: bank.Bank, rater: str) -> Ratings:
@@ -47,7 +61,7 @@ def among(table: pd.DataFrame, group: str | None) -> pd.DataFrame:
 
 def parts_of(table: pd.DataFrame, measure: str, ratings: Ratings, arms: Sequence[str]) -> dict[str, np.ndarray]:
     """What effects.py sums, for each of these arms, on the seeds and units that all of them have."""
-    columns = [name for name in table if name.startswith("ratio_")] if measure in ("rho", "order") else [measure]
+    columns = [name for name in table if name.startswith("ratio_")] if measure in OF_RATIOS else [measure]
     if missing := sorted({*columns} - {*table}) or not columns:
         raise ValueError(f"the table has no {measure} ({missing}), but {list(table)}")
     known = table.dropna(subset=columns)
@@ -63,13 +77,24 @@ def parts_of(table: pd.DataFrame, measure: str, ratings: Ratings, arms: Sequence
         arm: np.stack([one[name].loc[seeds, ids].to_numpy(float) for name in columns], axis=2)
         for arm, one in tables.items()
     }
-    if measure not in ("rho", "order"):
+    if measure not in OF_RATIOS:
         return {arm: effects.mean_parts(value[..., 0]) for arm, value in values.items()}
     if "rating_1" in table:
         ratings = known.drop_duplicates("id").set_index("id").filter(like="rating_").T.to_dict("list")
     rated = np.array([ratings[id] for id in ids], float)
-    parts = effects.correlation_parts if measure == "rho" else effects.order_parts
+    if measure == "partial_rho":
+        given = _given(table, ids)
+        rated, values = effects.beyond(rated, given), {arm: effects.beyond(one, given) for arm, one in values.items()}
+    parts = effects.order_parts if measure == "order" else effects.correlation_parts
     return {arm: parts(value, rated) for arm, value in values.items()}
+
+
+def _given(table: pd.DataFrame, ids: Sequence[str]) -> np.ndarray:
+    """What the reference says of each answer [n, K, 2], as `rows_of_reference` put it into the table."""
+    if "logp_1" not in table:
+        raise ValueError(f"the table has no log-probabilities of the reference, but {list(table)}")
+    rows = table.dropna(subset=["logp_1"]).drop_duplicates("id").set_index("id").loc[list(ids)]
+    return np.stack([rows.filter(regex=rf"^{name}_\d+$").to_numpy(float) for name in ("logp", "tokens")], axis=2)
 
 
 def summarise(table: pd.DataFrame, ratings: Ratings, p: Parameters) -> pd.DataFrame:

@@ -80,8 +80,10 @@ def run_all(
 
     seeds: of arms that have another number of them than p.seeds.
     """
-    tables, histories, samples, kept = [], [], [], None
+    histories, samples, kept = [], [], None
     tokenizer, reference = load_reference(p)
+    plain = attached(task.bank("test", tokenizer), fresh_policy(p, 0)[1], tokenizer)
+    tables = [measures.rows_of_reference(plain)]
     for s in range(p.confirm_seeds):
         samples.append(task.write(reference, tokenizer, arm="reference", seed=s).assign(factor=0.0))
     for arm in arms:
@@ -96,6 +98,11 @@ def run_all(
     if "gold" in written:
         tables.append(written[["arm", "seed", "id"]].assign(**{measures.CONFIRMED: written["gold"]}))
     return Runs(pd.concat(tables), pd.concat(histories), written, kept)
+
+
+def attached(answers: bank.Bank, policy, tokenizer) -> Plan:
+    """The answers with the log-probabilities of the policy without its adapter."""
+    return bank.attach(answers, policy, pad_id=tokenizer.pad_token_id, cache=CACHE)
 
 
 def tune(
@@ -125,8 +132,7 @@ def confirm(p: Parameters, task: Task, arm: Arm, *, name: str, seed: int) -> pd.
     Columns as the task's `write` has them, and `factor`. A policy that does not get so far gives an empty table.
     """
     answers = task.bank("test", arm.tokenizer)
-    few = bank.Bank(answers.examples[: p.confirm_bank], {})
-    rated = bank.attach(few, arm.policy, pad_id=arm.tokenizer.pad_token_id, cache=CACHE)
+    rated = attached(bank.Bank(answers.examples[: p.confirm_bank], {}), arm.policy, arm.tokenizer)
     try:
         factor = bank.factor_at(arm.policy, rated, p.confirm_nats)
     except ValueError as error:

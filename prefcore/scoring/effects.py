@@ -43,6 +43,21 @@ def correlation_parts(ratios: np.ndarray, ratings: np.ndarray) -> np.ndarray:
     return np.stack([(x * y).sum(2), (x * x).sum(2), (y * y).sum(2)])
 
 
+def beyond(values: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """What a straight line through `given` [n, K, C] leaves of values [..., n, K], pooled within prompts.
+
+    With both log-ratios and ratings so reduced, the correlation within prompts is the partial one. With one answer a
+    prompt (K = 1) the mean is that of all prompts.
+    """
+    values, given = np.asarray(values, float), np.asarray(given, float)
+    single = given.shape[1] == 1
+    y = values - values.mean(-2 if single else -1, keepdims=True)
+    x = (given - given.mean(0 if single else 1, keepdims=True)).reshape(-1, given.shape[2])
+    flat = y.reshape(*y.shape[:-2], -1)
+    slopes, *_ = np.linalg.lstsq(x, flat.reshape(-1, flat.shape[-1]).T, rcond=None)
+    return y - (x @ slopes).T.reshape(y.shape)
+
+
 def order_parts(ratios: np.ndarray, ratings: np.ndarray) -> np.ndarray:
     """Parts [1, S, n] of the share of a prompt's answer pairs that log-ratios [S, n, K] order as ratings [n, K] do.
 

@@ -48,7 +48,7 @@ def step(objective, rows):
              "num_attention_heads": 2}  # fmt: skip
     policy = LlamaForCausalLM(LlamaConfig(**sizes)).eval()
     plan = reference.attach(Plan(rows, [list(range(len(rows)))], pad_id=0), policy, cache=None)
-    module = train.Objective(policy, partial(objective), {}, collate.longest(rows), "float32")
+    module = train.Objective(policy, partial(objective), {}, train.choose_path(policy, collate.longest(rows)))
     total = module(**train.Batches(plan)[0])["loss"] * len(rows)
     total.backward()
     return total.detach(), torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from prefcore.data import files
-from prefcore.data.types import freeze
+from prefcore.data.types import Example, freeze
+from prefcore.engine import collate
 from prefcore.lab import decisions, measures, runs
 from prefcore.scoring import bank
 
@@ -51,6 +52,28 @@ def test_a_difference_that_is_there_is_held_and_says_what_it_rests_on():
 def test_where_a_control_does_not_pass_or_did_not_run_nothing_is_tested(strengths, because):
     (row,) = decide(table(new=0.6, old=0.3, **strengths))["claims"]
     assert (row["verdict"], row["because"]) == ("not tested", because)
+
+
+def test_a_placebo_that_takes_from_unlikely_texts_passes_by_its_partial_correlation_alone():
+    """Raters like likely texts a little, and training on anything takes most from unlikely ones."""
+    rng = np.random.default_rng(2)
+    logps = RATED + 1.5 * rng.normal(size=RATED.shape)
+    plan = collate.Plan([Example(id, (1,), ((1, 2), (1,), (3,), (4, 5, 6))) for id in IDS], [], ref_logps=logps)
+    blind = [measures.rows_of(logps + rng.normal(size=logps.shape), IDS, arm="shuffled", seed=s) for s in range(4)]
+    found = pd.concat([measures.rows_of_reference(plan), table(new=0.6, old=0.3, few=0.1), *blind])
+    partial = PLACEBO | {"measure": "partial_rho"}
+    plain, other = (decide(found, controls=(POSITIVE, one))["controls"][1] for one in (PLACEBO, partial))
+    assert plain["low"] > 0.3 and not plain["passed"]
+    assert other["passed"] and abs(other["estimate"]) < 0.05
+    assert other["test"].startswith("partial_rho of shuffled")
+
+
+def test_without_the_references_own_rows_there_is_no_partial_correlation(capsys):
+    found = table(new=0.6, old=0.3, few=0.1, shuffled=0.0)
+    (row,) = decide(found, controls=(POSITIVE, PLACEBO | {"measure": "partial_rho"}))["claims"]
+    assert row["because"] == "shuffled did not run" and "no partial_rho of shuffled" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="no log-probabilities of the reference"):
+        measures.parts_of(found, "partial_rho", RATINGS, ["new"])
 
 
 def test_one_training_seed_decides_nothing():

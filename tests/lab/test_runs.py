@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from prefcore.lab import runs, verdicts
+from prefcore.methods.canonical_basis import claims
 from prefcore.scoring.metrics import Interval
 
 HISTORY = pd.DataFrame({"step": [1, 2], "loss": [0.693147180559945, 0.5], "validation_margin": [math.nan, 0.25]})
@@ -131,7 +132,8 @@ def test_a_required_method_without_metrics_is_an_error(tmp_path):
 
 
 def test_claims_of_all_methods_meet_in_one_table(tmp_path):
-    row = verdicts.claim("wins with few pairs", "gold, 64 prompts", Interval(0.12345678, -0.1, 0.3), detectable=0.25)
+    row = claims.claim("wins with few pairs", "gold, 64 prompts", Interval(0.12345678, -0.1, 0.3))
+    row |= {"detectable": 0.25}
     finish(tmp_path, {"claims": [row]}, method="odpo")
     finish(tmp_path, method="dpo")
     table = verdicts.table(runs.read_metrics("quick", ["dpo", "odpo"], root=tmp_path))

@@ -115,6 +115,9 @@ def test_all_runs_of_a_chapter_make_one_table_with_the_samples_of_the_arms_that_
     rows = done.table.dropna(subset=["ratio_1"]).groupby(["arm", "seed"]).size()
     assert rows.to_dict() == {(arm, seed): p.test_prompts for arm in "ab" for seed in (0, 1)}
     assert list(dict.fromkeys(done.samples["arm"])) == ["reference", "b"]
+    of_reference = done.table.dropna(subset=["logp_1"])
+    assert set(of_reference["arm"]) == {"reference"} and len(of_reference) == p.test_prompts
+    assert (of_reference.filter(like="logp_") < 0).all(axis=None) and done.table.columns.is_unique
     gold = done.table.dropna(subset=[measures.CONFIRMED])
     assert gold.groupby("arm").size().to_dict() == {"reference": p.confirm_prompts, "b": p.confirm_prompts}
     assert done.kept.policy is not None and set(done.history["arm"]) == {"a", "b"}

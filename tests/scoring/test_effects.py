@@ -56,6 +56,30 @@ def test_with_one_answer_a_prompt_rho_is_the_plain_correlation():
     assert rho(x, y) == pytest.approx(metrics.pearson(x[:, 0], y[:, 0]))
 
 
+def test_what_lies_on_a_line_through_what_is_given_leaves_nothing():
+    rng = np.random.default_rng(0)
+    given, prompts = rng.normal(size=(30, 4, 2)), rng.normal(size=(30, 1))
+    line = 3 * given[..., 0] - 2 * given[..., 1] + prompts
+    noise = rng.normal(size=(2, 30, 4))
+    left = effects.beyond(np.stack([line, line]) + noise, given)
+    assert np.allclose(effects.beyond(line, given), 0) and np.allclose(left, effects.beyond(noise, given))
+    centred = given - given.mean(1, keepdims=True)
+    assert np.allclose(np.einsum("snk,nkc->sc", left, centred), 0)
+    single = effects.beyond(given[:, :1, 0] + 7, given[:, :1])
+    assert np.allclose(single, 0)
+
+
+def test_the_partial_correlation_by_its_formula():
+    """(r_xy - r_xz r_yz) / sqrt((1 - r_xz^2) (1 - r_yz^2))"""
+    rng = np.random.default_rng(1)
+    z = rng.normal(size=(2000, 4))
+    x, y = z + rng.normal(size=z.shape), 0.5 * z + rng.normal(size=z.shape)
+    xy, xz, yz = rho(x, y), rho(x, z), rho(y, z)
+    found = rho(effects.beyond(x, z[..., None]), effects.beyond(y, z[..., None]))
+    assert found == pytest.approx((xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2)))
+    assert xy > 0.2 and abs(found) < 0.05
+
+
 def test_the_share_in_the_raters_order_by_hand():
     """Three answers have three pairs: two in order and one against it; a tie of the policy is half a pair."""
     parts = effects.order_parts(np.array([[[1.0, 2.0, 3.0], [1.0, 1.0, 3.0]]]), np.array([[1.0, 3.0, 2.0]] * 2))

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from prefcore.data.types import Parameters
-from prefcore.lab import plots, runs, verdicts
+from prefcore.lab import plots, runs
 from prefcore.methods.canonical_basis import people, shares, variance
+from prefcore.methods.canonical_basis.claims import claim, print_sentences
 from prefcore.methods.canonical_basis.figures import draw_coverage
 from prefcore.methods.canonical_basis.people import Votes
 from prefcore.scoring import metrics
@@ -39,7 +40,7 @@ def measure(conversations: Sequence[Votes], p: Parameters) -> Path:
     curve = pd.DataFrame(curves)
     print(curve[curve["size"].eq(p.basis) | curve["way"].eq("everything")].round(3).to_string(index=False))
     _draw(curve, p)
-    verdicts.print_sentences(claims)
+    print_sentences(claims)
     last = {f"{row.people}, {row.way}, {row.size}": metrics.Interval(row.estimate, row.low, row.high)
             for row in curve.itertuples()}  # fmt: skip
     written = {"claims": claims, "coverage": last}
@@ -54,9 +55,9 @@ def _claims(by_way: Mapping, name: str, p: Parameters) -> list[dict]:
     out = []
     for what, share in reached:
         distance = shares.above(shares.interval(share, seed=p.seed), p.goal)
-        out.append(verdicts.claim(f"{p.basis} statements carry {goal} {what}; {name}", test, distance))
+        out.append(claim(f"{p.basis} statements carry {goal} {what}; {name}", test, distance))
     gap = shares.difference(whole, drawn, seed=p.seed)
-    return [*out, verdicts.claim(f"chosen statements carry more than random ones; {name}", "difference", gap)]
+    return [*out, claim(f"chosen statements carry more than random ones; {name}", "difference", gap)]
 
 
 def _draw(curve: pd.DataFrame, p: Parameters) -> None:

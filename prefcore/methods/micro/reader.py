@@ -5,22 +5,26 @@ state of the rater of texts, where there is one. Each part is reduced to its lar
 so that no part and no direction outshouts the others.
 """
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from prefcore.data.types import Parameters
-from prefcore.engine import collate, models
+from prefcore.engine import collate, models, reference
 from prefcore.engine.decoder import find_layers
 from prefcore.engine.machine import small_products
+from prefcore.engine.progress import track
 from prefcore.scoring import scorers
 
 MAX_TOKENS = 96
 BATCH = 32
+CACHE, PIECE, VERSION = Path("build/states"), 1024, 1  # of this computation: another one must not find what it kept
 
 
 class Whitening(NamedTuple):
@@ -51,9 +55,26 @@ def read_policy(texts: Sequence[str], p: Parameters) -> np.ndarray:
 
 
 def read_rater(texts: Sequence[str], p: Parameters) -> np.ndarray:
-    """The rater's last state after the question that it was taught to answer."""
+    """The rater's last state after the question that it was taught to answer.
+
+    All its layers read every text, which takes most of a study's time: what is read is kept by content, a piece each.
+    """
     tokenizer, rater = models.load(p, Path("build") / p.profile / "gold")
-    return last_states([text + scorers.QUESTION for text in texts], rater, tokenizer)
+    asked = [text + scorers.QUESTION for text in texts]
+    pieces = [asked[start : start + PIECE] for start in range(0, len(asked), PIECE)]
+    named = reference.weight_hash(rater)
+    return np.concatenate([_kept(piece, rater, tokenizer, named) for piece in track(pieces, "texts read by the rater")])
+
+
+def _kept(texts: Sequence[str], rater, tokenizer, named: str) -> np.ndarray:
+    """last_states of the texts, from CACHE if they are there; named: the hash of the rater's weights."""
+    path = CACHE / f"{hashlib.sha256(repr((VERSION, named, list(texts))).encode()).hexdigest()}.safetensors"
+    if not path.exists():
+        states = np.ascontiguousarray(last_states(texts, rater, tokenizer))
+        CACHE.mkdir(parents=True, exist_ok=True)
+        save_file({"states": states}, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+    return load_file(path)["states"]
 
 
 def cut_layers(model: nn.Module, layers: int) -> nn.Module:

@@ -60,7 +60,13 @@ def at_q(q: Tensor) -> Callable:
 
 
 def loss(
-    logps: Tensor, ref_logps: Tensor, direction: Tensor, weights: Tensor, language: Callable, vision: Callable, *,
+    logps: Tensor,
+    ref_logps: Tensor,
+    direction: Tensor,
+    weights: Tensor,
+    language: Callable,
+    vision: Callable,
+    *,
     beta: float,
 ) -> LossOutput:
     """weights . (DPO(chosen, rejected), language(chosen, language-biased), vision(chosen, vision-biased)).
@@ -85,8 +91,3 @@ def pair_loss(logps: Tensor, ref_logps: Tensor, q: Tensor, *, beta: float) -> Lo
     check_shapes("logps [B,2], ref_logps [B,2], q []", logps, ref_logps, q)
     rewards = beta * (logps - ref_logps)
     return LossOutput(napo_losses(rewards[:, 0] - rewards[:, 1], q), rewards.detach())
-
-
-def mae_loss(logps: Tensor, ref_logps: Tensor, *, beta: float) -> LossOutput:
-    """`pair_loss` at q = 1: 1 - sigmoid of the margin."""
-    return pair_loss(logps, ref_logps, torch.ones((), dtype=logps.dtype, device=logps.device), beta=beta)

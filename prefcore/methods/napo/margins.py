@@ -6,6 +6,7 @@ A pair that the policy ranks well has a large margin: then q is small (the label
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from prefcore.engine.ranks import mean_over_ranks, sum_over_ranks
 from prefcore.engine.shapes import check_shapes
 
 LOWEST, RELEASED_LOWEST = 0.01, 0.001  # q and weights stay in [0.01, 1] in the paper, q in [0.001, 1] in the code
+MOVED = 3.0  # standard errors above 0 from which on a margin has moved
 NOTHING = 1e-6  # a sum of margins up to here is none: 0/0 at the first step
 
 
@@ -70,14 +72,21 @@ def released_q(margin: Tensor, *, alpha: float) -> Tensor:
 
 
 def choose_alpha(margins: Sequence[float]) -> float:
-    """1 / mean absolute margin: with it alpha x a typical margin is 1. margins: of some training steps, finite.
+    """1 / mean margin of the second half of a run: with it alpha x a typical margin is 1. margins: one a step, from 0.
 
-    1 where all of them are 0: there were no such pairs, and alpha has no part.
+    ValueError where that mean lies less than three standard errors above 0: the margin has not moved, and alpha would
+    blow its noise up to q's whole range.
     """
-    size = sum(map(abs, margins)) / max(len(margins), 1)
-    if not margins or not size < float("inf"):
-        raise ValueError(f"{len(margins)} margins of mean size {size:g} have no scale: train for some steps first")
-    return 1 / size if size > NOTHING else 1.0
+    later = np.array(margins[len(margins) // 2 :], float)
+    if len(later) < 2:
+        raise ValueError(f"{len(margins)} steps have no typical margin: train for more")
+    mean, error = later.mean(), later.std(ddof=1) / len(later) ** 0.5
+    if not mean > MOVED * error:
+        raise ValueError(
+            f"the margin is {mean:.3g} with a standard error of {error:.3g} in the second half of the run, so it has "
+            "not moved and gives no alpha: train for longer, at a higher rate, or give the alphas yourself"
+        )
+    return float(1 / mean)
 
 
 def fixed_weights(weights: Sequence[float]) -> Tensor:

@@ -46,6 +46,11 @@ def loss(
     return losses.loss(logps, ref_logps, direction, weights, *biased, beta=beta)
 
 
+def imitation(logps: Tensor, ref_logps: Tensor, batch: Mapping, state: Mapping) -> LossOutput:
+    """-log p of the right answer alone, no pair: the positive control. logps, ref_logps [B,4]."""
+    return LossOutput(-logps[:, 0], (logps - ref_logps).detach())
+
+
 # --- rules for the two biased pairs: (losses, q [2]) ----------------------------------------------------------------
 
 

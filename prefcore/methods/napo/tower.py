@@ -1,7 +1,7 @@
 """A small LLaVA made here: a vision tower trained on pictures, a projector, and the first layers of a language model.
 
 Two stages: the tower learns what pictures show; then projector and language layers learn to answer questions, on rows
-in which a planted prior lets the question's words alone suggest the answer.
+that plant the two biases (world/pictures.py). Each starting model is made from scratch with a seed of its own.
 """
 
 import re
@@ -40,7 +40,9 @@ TEMPLATE = (  # of the model made here: the picture, the question, a new line
 
 
 def fit(p: Parameters, build: Path) -> None:
-    """data/pictures -> tower/ and metrics/<profile>/vision.json: how often the tower is right on held-out pictures."""
+    """data/pictures -> tower/<start>/ for each starting model, and metrics/<profile>/vision.json: how often each is
+    right on held-out pictures.
+    """
     models.choose_device(p.device, p.threads)
     facts = {split: archive.read_facts(archive.ARCHIVE, split) for split in ("train", "test")}
     facts["train"] = facts["train"][: p.tower_pictures]
@@ -50,40 +52,84 @@ def fit(p: Parameters, build: Path) -> None:
         pixels[split] = as_pixels([album[fact.picture] for fact in found])
         shapes = [archive.SHAPES.index(fact.shape) for fact in found]
         labels[split] = [torch.tensor(shapes), torch.tensor([archive.COLOURS.index(fact.colour) for fact in found])]
-    tower = make_tower(p.seed)
-    how = {"epochs": p.tower_epochs, "learning_rate": p.tower_learning_rate, "batch_size": 64, "seed": p.seed}
-    head, _ = fit_tower(tower, pixels["train"], labels["train"], **how)
-    with torch.no_grad():
-        logits = head(patches(tower, pixels["test"]).mean(1)).split([len(archive.SHAPES), len(archive.COLOURS)], 1)
     report: dict = {split: len(found) for split, found in facts.items()}
-    for name, scores, label in zip(("shape", "colour"), logits, labels["test"], strict=True):
-        right = (scores.argmax(1) == label).double().numpy()
-        report[name] = metrics.bootstrap_interval(right, seed=p.seed)
+    how = {"epochs": p.tower_epochs, "learning_rate": p.tower_learning_rate, "batch_size": 64}
     shutil.rmtree(build / "tower", ignore_errors=True)
-    tower.save_pretrained(build / "tower")
+    for start in range(p.starting_models):
+        tower = make_tower(p.seed + start)
+        head, _ = fit_tower(tower, pixels["train"], labels["train"], **how, seed=p.seed + start)
+        with torch.no_grad():
+            logits = head(patches(tower, pixels["test"]).mean(1)).split([len(archive.SHAPES), len(archive.COLOURS)], 1)
+        for name, scores, label in zip(("shape", "colour"), logits, labels["test"], strict=True):
+            right = (scores.argmax(1) == label).double().numpy()
+            report[f"{name}_{start}"] = metrics.bootstrap_interval(right, seed=p.seed)
+        tower.save_pretrained(build / "tower" / str(start))
     files.write_metrics(report, p.profile, "vision")
 
 
 def fit_biased(p: Parameters, build: Path) -> None:
-    """tower/, pictures.jsonl, the language model -> biased/: a small LLaVA that has learnt the planted prior too."""
+    """tower/, data/pictures, the language model -> biased/<start>/: small LLaVAs that have learnt both biases too, and
+    metrics/<profile>/biased.json: how biased each came out.
+
+    Each has a tower, a projector and taught rows of its own, and is taught in rounds until it sees (`least_neutral`)
+    and both biases lie in `bias_band`; from round to round the rate is halved, and what is planted moves by half of
+    what was missing: at the full rate a bias swings from 0.3 to 0.9 from one round to the next.
+    """
     device = models.choose_device(p.device, p.threads)
-    tokenizer, policy = models.load_policy(p.policy)
-    tower = CLIPVisionModel.from_pretrained(build / "tower", use_safetensors=True)
-    processor, model = assemble(tower, policy, tokenizer, layers=p.language_layers, seed=p.seed)
-    model = model.to(device)
-    rows = pictures.read_rows(build / "pictures.jsonl", "teach")
+    facts, report = archive.read_facts(archive.ARCHIVE, "train"), {}
+    checked = pictures.test_rows(facts, p.checked_questions, p.seed)
+    shutil.rmtree(build / "biased", ignore_errors=True)
+    for start in range(p.starting_models):
+        tokenizer, policy = models.load_policy(p.policy)
+        tower = CLIPVisionModel.from_pretrained(build / "tower" / str(start), use_safetensors=True)
+        processor, model = assemble(tower, policy, tokenizer, layers=p.language_layers, seed=p.seed + start)
+        model, shares = model.to(device), {"language": p.language_bias, "vision": p.vision_bias}
+        for turn in range(p.taught_rounds):
+            rows = pictures.teach(facts, p.taught_rows, shares, (p.seed, start, turn), p.seed)
+            how = {"learning_rate": p.taught_learning_rate / 2**turn, "seed": p.seed + start}
+            teach(model, processor, rows, max_completion=p.max_completion, **how, label=f"start {start}, {turn}")
+            found = graded_biases(model, processor, checked, max_completion=p.max_completion)
+            print(f"starting model {start}, round {turn}: planted {shares}, graded {found}")
+            sees = found["neutral"] >= p.least_neutral
+            if sees and all(p.bias_band[0] <= found[kind] <= p.bias_band[1] for kind in shares):
+                break
+            middle = sum(p.bias_band) / 2
+            shares = {kind: min(0.95, max(0.05, share + (middle - found[kind]) / 2)) for kind, share in shares.items()}
+        report[f"start_{start}"] = found | {"rounds": turn + 1}
+        vision.save(model, processor, build / "biased" / str(start))
+    files.write_metrics(report, p.profile, "biased")
+
+
+def teach(model, processor, rows: Sequence[pictures.Row], *, max_completion: int, **how) -> None:
+    """Fine-tune a small LLaVA in place on the chosen answers of these rows; how: as vision.fine_tune has it."""
     album = archive.load_pictures(row.picture for row in rows if row.picture)
     prompts = vision.make_prompts(processor, [(album.get(row.picture), row.question or None) for row in rows])
     examples = [
-        vision.make_example(row.id, prompt, (row.chosen,), tokenizer, max_completion=p.max_completion)
+        vision.make_example(row.id, prompt, (row.chosen,), processor.tokenizer, max_completion=max_completion)
         for row, prompt in zip(rows, prompts, strict=True)
     ]
-    vision.fine_tune(
-        model, examples, [prompt.image for prompt in prompts], epochs=p.taught_epochs,
-        learning_rate=p.taught_learning_rate, batch_size=16, seed=p.seed, pad_id=tokenizer.pad_token_id,
-        label="biased model",
-    )  # fmt: skip
-    vision.save(model, processor, build / "biased")
+    sizes = {"epochs": 1, "batch_size": 16, "pad_id": processor.tokenizer.pad_token_id}
+    vision.fine_tune(model, examples, [prompt.image for prompt in prompts], **sizes, **how)
+
+
+def graded_biases(model, processor, rows: Sequence[pictures.Row], *, max_completion: int) -> dict[str, float]:
+    """language, vision: the share of the biased answer in the probability of it and the true one, in all wordings,
+    where they differ; neutral: the probability of the true answer where nothing suggests another.
+    """
+    album, pad = archive.load_pictures(row.picture for row in rows), processor.tokenizer.pad_token_id
+    prompts = vision.make_prompts(processor, [(album[row.picture], row.question) for row in rows])
+    both = [(*pictures.sentences(pictures.truth(row)), *pictures.sentences(row.suggested)) for row in rows]
+    examples = [
+        vision.make_example(row.id, prompt, answers, processor.tokenizer, max_completion=max_completion)
+        for row, prompt, answers in zip(rows, prompts, both, strict=True)
+    ]
+    logps = torch.from_numpy(vision.score_all(model, examples, [prompt.image for prompt in prompts], pad_id=pad))
+    true, biased = (part.logsumexp(1) for part in logps.double().chunk(2, 1))
+    kinds = {"language": ("planted-broken", "planted-reversed"), "vision": ("shape",)}
+    places = {kind: [i for i, row in enumerate(rows) if row.split in splits] for kind, splits in kinds.items()}
+    found = {kind: float(torch.sigmoid(biased - true)[where].mean()) for kind, where in places.items()}
+    neutral = [i for i, row in enumerate(rows) if row.split == "neutral"]
+    return found | {"neutral": float(true[neutral].exp().mean())}
 
 
 def as_pixels(album: Sequence[np.ndarray]) -> Tensor:
@@ -98,8 +144,14 @@ def make_tower(seed: int, **sizes) -> CLIPVisionModel:
 
 
 def fit_tower(
-    tower: CLIPVisionModel, pixels: Tensor, labels: Sequence[Tensor], *, epochs: int, learning_rate: float,
-    batch_size: int, seed: int,
+    tower: CLIPVisionModel,
+    pixels: Tensor,
+    labels: Sequence[Tensor],
+    *,
+    epochs: int,
+    learning_rate: float,
+    batch_size: int,
+    seed: int,
 ) -> tuple[torch.nn.Linear, pd.DataFrame]:
     """Train a tower to classify pictures, in place; returns (head on the mean of its patches, a row a step).
 

@@ -1,43 +1,50 @@
 """The task, visual question answering: on the planted pictures, or on a user's own. All that differs is in the Task.
 
-Rows to learn from, rows on which the learning rate is chosen, rows to test on, and the measures that they allow.
+Rows to learn from, rows on which learning rates are chosen, rows to test on, and the measures that they allow.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from prefcore.data import files, views
-from prefcore.data.types import Pair, Parameters
+from prefcore.data import views
+from prefcore.data.types import Pair, Parameters, Ranked
 from prefcore.engine import models
 from prefcore.methods.napo import own, probes, vision
 from prefcore.methods.napo.world import archive, pictures
 from prefcore.methods.napo.world.pictures import Row
 
 
-class Task(NamedTuple):
-    """train, validation, test: rows, and in `album` their pictures [H, W, 3] uint8 by name.
-
-    source, about: a word and a sentence on where they come from. measure(answers to one question) -> its measures by
-    name; `tested` are those about which there are claims, `parts` those on which parts of the method are compared, the
-    first of them also under noise. text_pairs, text_held_out: pairs of texts for the text-only runs; text_runs: what is
-    run on them, as (arm, share of flipped labels, training seed). One's own pictures come without texts.
+class Arm(NamedTuple):
+    """An objective on the automatic pairs with this share of noise (None: as they come, or none at all), for so many
+    starting models.
     """
 
-    train: list[Row]
+    name: str
+    objective: str
+    share: float | None
+    starts: int
+
+
+class Task(NamedTuple):
+    """train(start): the rows that a starting model learns from; validation, test: rows; `album`: their pictures
+    [H, W, 3] uint8 by name.
+
+    about: a sentence on where they come from. of_question(the answers to one question) -> its measures by name;
+    `chosen_by` is the one that learning rates are chosen by. arms: what is run. texts: whether the text-only runs are.
+    """
+
+    train: Callable[[int], list[Row]]
     validation: list[Row]
     test: list[Row]
     album: Mapping[str, np.ndarray]
-    source: str
     about: str
-    measure: Callable[..., dict[str, float]]
-    tested: tuple[str, ...]
-    parts: tuple[str, ...]
-    text_pairs: list[Pair]
-    text_held_out: list[Pair]
-    text_runs: list[tuple[str, float, int]]
+    of_question: Callable[..., dict[str, float]]
+    chosen_by: str
+    arms: list[Arm]
+    texts: bool
 
 
 def open_task(p: Parameters) -> Task:
@@ -52,25 +59,24 @@ def planted_task(p: Parameters) -> Task:
     """
     build = Path("build") / p.profile
     rows = pictures.read_rows(build / "pictures.jsonl")
-    prefer = [row for row in rows if row.split == "prefer"]
-    tests = [row for row in rows if row.split not in ("teach", "prefer")]
+    tests = [row for row in rows if row.id.startswith("q")]
     questions = list(dict.fromkeys(row.id.partition("/")[0] for row in tests))
     first, second = p.validation_questions, p.test_questions
     if first + second > len(questions):
         asks = f"asks for {first} + {second} test questions, but"
         raise ValueError(f"napo {asks} {build} holds {len(questions)}: raise tested_questions")
-    if p.pairs > len(prefer):
-        raise ValueError(f"pairs is {p.pairs}, but {build} holds {len(prefer)}: raise preference_rows")
+    prefer = {start: [row for row in rows if row.split == f"prefer:{start}"] for start in range(p.seeds)}
+    for start, found in prefer.items():
+        if p.pairs > len(found):
+            asks = f"pairs is {p.pairs}, but {build} holds {len(found)} for starting model {start}"
+            raise ValueError(f"{asks}: raise preference_rows or starting_models")
     names = set(questions[:first]), set(questions[first : first + second])
     validation, test = ([row for row in tests if row.id.partition("/")[0] in part] for part in names)
-    train = prefer[: p.pairs]
-    named = [row for row in train if row.suggested]
-    share = sum(row.colour == row.suggested for row in named) / max(len(named), 1)
-    prior = f"the prior holds in {share:.0%} of {len(named)} such questions"
-    about = f"planted: {pictures.suggestions(p.seed)}; {prior}"
+    used = [row for found in prefer.values() for row in found[: p.pairs]]
+    about = f"planted: {pictures.suggestions(p.seed)}; {p.seeds} starting model(s), {p.pairs} rows each"
     return Task(
-        train, validation, test, _album(train, validation, test), "planted", about, probes.measure_planted,
-        ("conflict", "language_bias", "lp", "cb", "hallucinated"), ("conflict", "lp"), *_texts(p, build),
+        lambda start: prefer[start][: p.pairs], validation, test, _album(used, validation, test), about,
+        probes.measure_planted, "odds", arms_of(p), bool(p.text_pairs),
     )  # fmt: skip
 
 
@@ -81,38 +87,63 @@ def own_task(p: Parameters) -> Task:
     order = np.random.default_rng(p.seed).permutation(names).tolist()
     place = {name: i / len(names) for i, name in enumerate(order)}
     shares = ((0, 0.8), (0.8, 0.9), (0.9, 1))
-    parts = [[row for row in rows if low <= place[row.picture] < high] for low, high in shares]
-    if not all(parts):
+    train, validation, test = ([row for row in rows if low <= place[row.picture] < high] for low, high in shares)
+    if not (train and validation and test):
         raise ValueError(f"{p.data} has {len(names)} pictures; at least 10 are needed to hold some out")
     about = f"{len(rows)} rows about {len(names)} pictures of {p.data}"
-    return Task(*parts, _album(*parts), "own rows", about, probes.measure_own, ("right",), ("right",), [], [], [])
+    found = _album(train, validation, test)
+    how = probes.measure_own, "accuracy", as_they_come(arms_of(p)), False
+    return Task(lambda start: train, validation, test, found, about, *how)
 
 
-def load_model(p: Parameters) -> tuple:
-    """(processor, vision-language model): the one that `vision_policy` names, else build/<profile>/biased.
+def arms_of(p: Parameters) -> list[Arm]:
+    """What is run, from the names of `arms` (for all `seeds`) and `ablations` (for the first `ablation_seeds`).
+
+    "napo-35" is the objective napo on automatic pairs of which 35 % are noise; "clean" has no number, as it has none.
+    """
+    found = []
+    for names, starts in ((p.arms, p.seeds), (p.ablations, p.ablation_seeds)):
+        for name in names:
+            objective, _, share = name.rpartition("-")
+            known = share.isdigit()
+            found.append(Arm(name, objective if known else name, int(share) / 100 if known else None, starts))
+    return found
+
+
+def as_they_come(arms: Sequence[Arm]) -> list[Arm]:
+    """The same objectives on automatic pairs of which nobody knows how many are noise: each once, named <it>-own."""
+    found = {}
+    for arm in arms:
+        name = arm.name if arm.share is None else f"{arm.objective}-own"
+        found.setdefault(name, arm._replace(name=name, share=None))
+    return list(found.values())
+
+
+def load_model(p: Parameters, start: int) -> tuple:
+    """(processor, vision-language model): the one that `vision_policy` names, else build/<profile>/biased/<start>.
 
     ValueError where own data come without a model: the small one made here knows one shape of one colour only.
     """
     if p.data and not p.vision_policy:
         raise ValueError(
             "own pictures need a model that can see them: --set vision_policy=<hub id or folder> (the small one made "
-            "here is build/quick/biased)"
+            "here is build/quick/biased/0)"
         )
-    name = p.vision_policy or str(Path("build") / p.profile / "biased")
+    name = p.vision_policy or str(Path("build") / p.profile / "biased" / str(start))
     return vision.load(name, device=models.choose_device(p.device, p.threads), dtype=p.dtype)
+
+
+def text_pairs(records: Sequence[Ranked], size: int, seed: int) -> list[Pair]:
+    """`size` pairs of ranked answers, two of each prompt's four and then the other two, drawn anew for each seed."""
+    rng, halves = np.random.default_rng([seed, 2]), []
+    for row in records:
+        order = rng.permutation(len(row.completions))
+        for half in (sorted(order[0::2]), sorted(order[1::2])):
+            names = ("completions", "scores", "finished") + ("tokens",) * bool(row.tokens)
+            columns = {name: tuple(getattr(row, name)[i] for i in half) for name in names}
+            halves.append(row._replace(id=f"{row.id}/{half[0]}", **columns))
+    return views.draw_pairs(halves, size, seed)
 
 
 def _album(*parts: list[Row]) -> dict[str, np.ndarray]:
     return archive.load_pictures(row.picture for rows in parts for row in rows)
-
-
-def _texts(p: Parameters, build: Path) -> tuple[list[Pair], list[Pair], list[tuple[str, float, int]]]:
-    """(pairs to learn from, held-out pairs) of the foundation's preferences, and the runs on them."""
-    if not p.text_pairs:
-        return [], [], []
-    found = views.as_pairs([row for row in files.read_ranked(build / "preferences.jsonl") if len(row.completions) > 1])
-    if len(found) < p.text_pairs + p.text_held_out:
-        asks = f"{p.text_pairs} + {p.text_held_out} pairs of texts (text_pairs, text_held_out)"
-        raise ValueError(f"napo asks for {asks}, but {build} holds {len(found)}: raise preference_prompts")
-    runs = [(arm, share, s) for share in p.text_noises for s in range(p.text_seeds) for arm in p.text_arms]
-    return found[: p.text_pairs], found[p.text_pairs :][: p.text_held_out], runs

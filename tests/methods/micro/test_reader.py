@@ -61,3 +61,20 @@ def test_own_data_are_read_without_the_rater_and_unknown_readers_are_named(monke
     assert reader.read_states(["x"], p._replace(data="votes.jsonl")) == {"encoder": "encoder"}
     with pytest.raises(ValueError, match="readers .'judge'. are not known: choose of encoder, policy, rater"):
         reader.read_states(["x"], p._replace(readers={"judge": 4}))
+
+
+def test_what_the_rater_has_read_is_kept_and_another_rater_reads_anew(tiny_llama, tokenizer, tmp_path, monkeypatch):
+    read = []
+    inner = reader.last_states
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(reader, "PIECE", 2)
+    monkeypatch.setattr(reader.models, "load", lambda p, name: (tokenizer, tiny_llama))
+    monkeypatch.setattr(reader, "last_states", lambda texts, *more: read.append(len(texts)) or inner(texts, *more))
+    p, texts = freeze({"profile": "toy"}), ["w4 w5", "w6", "w7 w8 w9"]
+    first = reader.read_rater(texts, p)
+    assert read == [2, 1] and first.shape[0] == 3
+    assert np.array_equal(reader.read_rater(texts, p), first) and read == [2, 1]
+    assert np.array_equal(reader.read_rater([*texts[:2], "w4"], p)[:2], first[:2]) and read == [2, 1, 1]
+    with torch.no_grad():
+        tiny_llama.get_decoder().norm.weight.mul_(2)
+    assert not np.allclose(reader.read_rater(texts, p), first) and read == [2, 1, 1, 2, 1]

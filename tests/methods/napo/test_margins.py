@@ -53,10 +53,23 @@ def test_dynamic_weights_are_shares_kept_above_one_in_a_hundred(close):
     close(margins.dynamic_weights(double([0.0, 0.001, 10.0]))[:2], [0.01, 0.01])
 
 
-def test_alpha_makes_a_typical_margin_one(close):
-    assert margins.choose_alpha([0.2, -0.4, 0.6]) == pytest.approx(2.5)
-    close(margins.adaptive_q(double(0.4), alpha=margins.choose_alpha([0.4])), 1 - 1 / (1 + exp(-1)))
-    assert margins.choose_alpha([0.0, 0.0]) == 1.0  # there were no such pairs
-    for sizes in ([], [float("nan")], [float("inf")]):
-        with pytest.raises(ValueError, match="have no scale"):
+def test_alpha_makes_a_typical_margin_of_the_second_half_one(close):
+    """Second half 0.3, 0.5, 0.4: mean 0.4, so alpha 2.5; the first half, where nothing is learnt yet, has no part."""
+    alpha = margins.choose_alpha([0.0, -0.9, 0.1, 0.3, 0.5, 0.4])
+    assert alpha == pytest.approx(2.5)
+    close(margins.adaptive_q(double(0.4), alpha=alpha), 1 - 1 / (1 + exp(-1)))
+
+
+@pytest.mark.parametrize(
+    "sizes", [[0.002, -0.002] * 12, [0.0] * 24, [0.3, -0.2, 0.1, -0.4], [-0.5] * 8, [float("nan")] * 4]
+)
+def test_a_margin_that_has_not_moved_gives_no_alpha(sizes):
+    """The old rule took 1 / mean size whatever it was: 500 of a margin of 0.002 that went up and down."""
+    with pytest.raises(ValueError, match="has not moved and gives no alpha: train for longer"):
+        margins.choose_alpha(sizes)
+
+
+def test_a_run_of_a_step_or_two_has_no_typical_margin():
+    for sizes in ([], [1.0], [1.0, 2.0]):
+        with pytest.raises(ValueError, match="have no typical margin"):
             margins.choose_alpha(sizes)

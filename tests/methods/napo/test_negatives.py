@@ -4,10 +4,11 @@ import pytest
 
 from prefcore.data.types import Example
 from prefcore.methods.napo import negatives, vision, vqa
+from prefcore.methods.napo.world.pictures import Row
 
 
 def test_a_biased_answer_is_the_models_own_without_the_picture_or_without_the_question(p, rows, album):
-    processor, model = vqa.load_model(p)
+    processor, model = vqa.load_model(p, 0)
     language, seen = negatives.biased_answers(rows, album, model, processor, max_new_tokens=4)
     blind, mute = (vision.make_prompts(processor, [shown]) for shown in ((None, rows[0].question), (album["p2"], None)))
     assert language == vision.answer(model, processor, blind, max_new_tokens=4) * 4  # one question, one answer
@@ -16,22 +17,23 @@ def test_a_biased_answer_is_the_models_own_without_the_picture_or_without_the_qu
         negatives.make_prompts(rows, album, processor, hidden="all")
 
 
-def test_a_biased_answer_that_is_right_or_empty_makes_no_pair_and_is_counted(p, rows, album):
-    processor, _ = vqa.load_model(p)
+def test_an_answer_right_in_other_words_is_noise_and_one_that_is_chosen_or_empty_makes_no_pair(p, album):
+    """The old world had one wording an answer, so that an automatic pair was never noise."""
+    processor, _ = vqa.load_model(p, 0)
+    rows = [Row(f"r{i}", f"p{i}", "what color?", "It is red.", "It is blue.", "", "colour", "circle", "red", "blue")
+            for i in range(4)]  # fmt: skip
     prompts = negatives.make_prompts(rows, album, processor)
-    language = ["is a wonderful great joy", "other", "", "other"]
-    examples, counts = negatives.encode(rows, (language, ["other"] * 4), prompts, processor.tokenizer, max_completion=9)
-    assert [e.columns for e in examples] == [
-        {"language": 0.0, "vision": 1.0}, {"language": 1.0, "vision": 1.0},
-        {"language": 0.0, "vision": 1.0}, {"language": 1.0, "vision": 1.0},
-    ]  # fmt: skip
-    assert counts == {"rows": 4, "language_dropped": 2, "vision_dropped": 0}
-    assert all(len(e.completions) == 4 for e in examples)
+    language = ["It is red.", "The color is red.", "", "It is blue."]
+    made = negatives.encode(rows, (language, ["It looks red."] * 4), prompts, processor.tokenizer, max_completion=40)
+    assert [(e.columns["language"], e.columns["language_right"]) for e in made] == [(0, 0), (1, 1), (0, 0), (1, 0)]
+    found = {"rows": 4, "language": 2, "language_right": 1, "vision": 4, "vision_right": 4}
+    assert negatives.count(made) == found
     words, eos = processor.tokenizer, processor.tokenizer.eos_token_id
-    first = examples[1]
-    assert [words.decode(c[:-1]) for c in first.completions] == [rows[1].chosen, rows[1].rejected, "other", "other"]
-    assert all(c[-1] == eos and c.count(eos) == 1 for c in first.completions)
-    assert first.prompt == prompts[1].ids  # the full prompt, also for the biased answers
+    assert [words.decode([t for t in c if t != eos]) for c in made[1].completions] == [
+        "It is red.", "It is blue.", "The color is red.", "It looks red.",
+    ]  # fmt: skip
+    assert all(c[-1] == eos and c.count(eos) == 1 for c in made[1].completions)
+    assert made[1].prompt == prompts[1].ids  # the full prompt, also for the biased answers
 
 
 def test_kinds_of_pairs_are_left_out_and_the_others_stay():

@@ -1,40 +1,51 @@
-"""Labels that are wrong on purpose: the share that was set, of each kind, and nothing else."""
+"""Wrong labels: exactly the share that was asked for, on the same rows; and pairs that say nothing."""
 
 import pytest
 
 from prefcore.data.types import Example
-from prefcore.methods.napo import noise
+from prefcore.methods.napo import negatives, noise
 
 
-def examples(n=20):
-    return [Example(str(i), (1, 2), ((3,),) * 4, {"language": float(i % 2), "vision": 1.0}) for i in range(n)]
+def examples(n=60):
+    """Language pairs in two of three rows, every other one of them right in other words; vision pairs everywhere."""
+    return [
+        Example(str(i), (1, 2), ((3,),) * 4, {
+            "language": float(i % 3 > 0), "language_right": float(i % 3 == 1), "vision": 1.0, "vision_right": i % 2.0,
+        })
+        for i in range(n)
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize("share", [0.0, 0.2, 0.4])
-def test_noise_flips_the_share_of_the_pairs_that_are_there_and_nothing_else(share):
-    flipped = noise.flip(examples(), share, seed=3)
-    for name, there in (("language", 10), ("vision", 20)):
-        directions = [e.columns[name] for e in flipped]
-        assert directions.count(-1.0) == round(share * there)
-        assert [abs(d) for d in directions] == [e.columns[name] for e in examples()]
-    assert [e._replace(columns={}) for e in flipped] == [e._replace(columns={}) for e in examples()]
-    assert flipped == noise.flip(examples(), share, seed=3)
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.35, 0.5])
+def test_the_share_of_noise_is_what_was_asked_for_and_nothing_else_changes(share):
+    mixed = noise.mix(examples(), share, 20, seed=3)
+    for kind in negatives.KINDS:
+        kept = [e for e in mixed if e.columns[kind]]
+        assert len(kept) == 20 and sum(e.columns[f"{kind}_right"] for e in kept) == round(20 * share)
+    assert [e._replace(columns={}) for e in mixed] == [e._replace(columns={}) for e in examples()]
+    assert mixed == noise.mix(examples(), share, 20, seed=3) != noise.mix(examples(), share, 20, seed=4)
 
 
-def test_the_two_kinds_of_pairs_are_flipped_apart_and_another_seed_flips_others():
-    sides = [[e.columns[n] for e in noise.flip(examples(60), 0.4, seed=s)] for n, s in (("vision", 0), ("vision", 1))]
-    assert sides[0] != sides[1]
-    both = [e for e in noise.flip(examples(60), 0.4, seed=0) if e.columns["language"]]
-    assert any(e.columns["language"] != e.columns["vision"] for e in both)
+def test_noise_takes_the_place_of_wrong_answers_one_by_one():
+    """So a curve over the share compares nested sets, and its steps are not another draw of rows."""
+    sets = [{e.id for e in noise.mix(examples(), share, 20, 0) if e.columns["vision"]} for share in (0.2, 0.4)]
+    assert len(sets[0] & sets[1]) == 16
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
-def test_a_share_that_is_none_is_refused(share):
-    with pytest.raises(ValueError, match=r"must be in \[0, 1\)"):
-        noise.flip(examples(), share, seed=0)
+@pytest.mark.parametrize("share, size, what", [(0.5, 50, "are right in other words"), (0.0, 30, "are wrong")])
+def test_pairs_that_are_not_there_are_asked_for_in_words(share, size, what):
+    with pytest.raises(
+        ValueError, match=f"{what}, but there are 20: lower automatic_pairs, or give more preference_rows"
+    ):
+        noise.mix(examples(), share, size, seed=0)
+    with pytest.raises(ValueError, match=r"must be in \[0, 1\]; got 1.5"):
+        noise.mix(examples(), 1.5, 2, seed=0)
 
 
-def test_a_share_of_the_texts_is_swapped():
-    pairs = [Example(str(i), (1,), ((2,), (3,))) for i in range(10)]
-    swapped = noise.swap(pairs, 0.3, seed=0)
-    assert sum(e.completions == ((3,), (2,)) for e in swapped) == 3 and noise.swap(pairs, 0.0, 0) == pairs
+def test_of_the_placebo_half_of_the_pairs_are_turned_round():
+    turned = noise.turn(examples(), seed=0)
+    for kind, there in (("language", 40), ("vision", 60)):
+        sides = [e.columns[kind] for e in turned]
+        assert sides.count(-1.0) == there // 2 and [abs(side) for side in sides] == [
+            e.columns[kind] for e in examples()
+        ]

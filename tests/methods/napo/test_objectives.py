@@ -85,3 +85,11 @@ def test_a_flipped_pair_and_one_that_is_not_there_reach_the_loss_and_the_margins
     _, state = run((logps, ref_logps, flipped), rule=partial(objectives.fixed, q=0.5), weigh=EQUAL)
     assert state["margin_language"] == pytest.approx(0.1 * (-3.5 + 2) / 2)
     assert state["margin_vision"] == pytest.approx(0.1 * 6)
+
+
+def test_the_positive_control_is_taught_the_right_answer_and_nothing_else(batch, close):
+    logps, ref_logps, columns = batch
+    out = objectives.imitation(logps.requires_grad_(), ref_logps, columns, {})
+    out.losses.sum().backward()
+    close(logps.grad, [[-1.0, 0.0, 0.0, 0.0]] * 2)
+    close(out.rewards, logps.detach())

@@ -1,97 +1,130 @@
-"""The probes of bias: worked measures of one question, models that look and models that do not."""
+"""The probes of bias: worked measures of one question, guards, and that what is measured is what the model says."""
 
+from math import exp, log
+
+import numpy as np
 import pandas as pd
+import pytest
+import torch
 
 from prefcore.methods.napo import negatives, probes, vision, vqa
+from prefcore.methods.napo.world.pictures import PLANTED, Row, sentences
 
-ANSWERS = {  # the circle suggests red: its colour, the answer, that without the picture, that without the question
-    "planted-holds": ("red", "The circle is red.", "The circle is red.", "The image shows a red circle."),
-    "planted-broken": ("blue", "The circle is red.", "The circle is red.", "The image shows a blue circle."),
-    "planted-reversed": ("gray", "The circle is gray.", "The circle is red.", "The circle is gray."),
-    "told": ("gray", "The circle is gray.", "", ""),
-    "neutral": ("gray", "The shape is teal.", "", ""),
-    "other": ("gray", "Yes, there is a gray triangle.", "", ""),
+KINDS = dict.fromkeys(PLANTED, "colour") | {"neutral": "neutral", "shape": "shape"}
+SHOWN = {
+    "planted-holds": "red",
+    "planted-broken": "blue",
+    "planted-reversed": "gray",
+    "neutral": "gray",
+    "shape": "gray",
 }
 
 
-def answers(**changes):
-    rows = []
-    for split, (colour, answer, blind, mute) in (ANSWERS | changes).items():
-        chosen = {"neutral": "The shape is gray.", "other": "Yes, there is a gray circle."}
-        chosen = chosen.get(split, f"The circle is {colour}.")
-        rows.append({"id": f"q0/{split}", "question_id": "q0", "split": split, "chosen": chosen, "answer": answer,
-                     "without_picture": blind, "without_question": mute, "shape": "circle", "colour": colour,
-                     "suggested": "red"})  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def measured(frame, arm="a", seed=0):
-    return probes.measure(frame, probes.measure_planted, arm=arm, seed=seed)
+def rows(**answers):
+    """One question about circles, which suggest red; the true answer has 0.3, the biased one 0.6, but as said below."""
+    said = {split: f"It is {colour}." for split, colour in SHOWN.items()} | {"shape": "It is a circle."} | answers
+    frame = pd.DataFrame([
+        Row(f"q0/{split}", "p", "?", "", "", split, kind, "circle", SHOWN[split], "gray" if kind == "shape" else "red")
+        for split, kind in KINDS.items()
+    ])  # fmt: skip
+    return frame.assign(true=log(0.3), biased=log(0.6), kl=0.25, answer=[said[split] for split in KINDS])
 
 
 def test_worked_measures_of_one_question():
-    """Right where it holds and where it is reversed, not where it is broken: 1 of 2 conflicts, LP 0.
-
-    Broken: the planted red, which is also the answer without the picture: language bias 1/2, same without picture 1/2.
-    Reversed: the answer without the question is the same: 1/2. Hallucinated: red in the broken one and the triangle of
-    the other one, 2 of the 4 answers counted (the neutral teal is not).
+    """Log-odds log 0.3/0.6 twice and, where the shape is asked for, log 0.8/0.2: (log 0.5 + log 4)/2; the shares of
+    the bias 2/3 and 1/5; P(true) (0.3 + 0.3 + 0.8)/3. Said is the planted red where it is broken: 2 of 3, LP 0.
     """
-    (row,) = measured(answers()).to_dict("records")
-    assert row == {
-        "arm": "a", "seed": 0, "id": "q0", "holds": 1.0, "conflict": 0.5, "broken": 0.0, "reversed": 1.0,
-        "language_bias": 0.5, "same_without_picture": 0.5, "same_without_question": 0.5, "lp": 0.0, "cb": 1.0,
-        "perceived": 0.0, "other": 0.0, "hallucinated": 0.5,
-    }  # fmt: skip
+    frame = rows(**{"planted-broken": "It looks red.", "neutral": "It is is"})
+    frame.loc[frame["split"] == "shape", ["true", "biased"]] = log(0.8), log(0.2)
+    found = probes.measure_planted(frame)
+    assert found == pytest.approx({
+        "odds": (log(0.5) + log(4)) / 2, "odds_language": log(0.5), "odds_vision": log(4), "bias_language": 2 / 3,
+        "bias_vision": 0.2, "probability": 1.4 / 3, "neutral": 0.3, "likelihood": (4 * log(0.3) + log(0.8)) / 5,
+        "kl": 0.25, "spoken": 2 / 3, "lp": 0.0, "sentences": 0.8,
+    })  # fmt: skip
+    assert set(found) <= set(probes.MEASURES)
 
 
-def test_a_model_that_looks_passes_every_probe():
-    looked = {split: (colour, *["The circle is " + colour + "."], "The circle is red.", "x")
-              for split, (colour, *_) in ANSWERS.items()}  # fmt: skip
-    looked["neutral"] = ("gray", "The shape is gray.", "", "")
-    looked["other"] = ("gray", "Yes, there is a gray circle.", "", "")
-    (row,) = measured(answers(**looked)).to_dict("records")
-    for name, (_, better) in probes.MEASURES.items():
-        if name in row:
-            assert row[name] == (1.0 if better == "higher" else 0.0), name
+def test_a_question_that_is_not_answered_in_words_has_the_other_measures():
+    found = probes.measure_planted(rows().assign(answer=None))
+    assert "odds" in found and not {"spoken", "lp", "sentences"} & set(found)
+    assert probes.measure_planted(rows())["lp"] == probes.measure_planted(rows())["spoken"] == 1.0
 
 
-def test_a_model_that_follows_the_words_alone_fails_where_the_prior_fails():
-    red = "The circle is red."
-    words = {split: (colour, red, red, "x") for split, (colour, *_) in ANSWERS.items()}
-    (row,) = measured(answers(**words)).to_dict("records")
-    assert (row["holds"], row["conflict"], row["lp"], row["cb"]) == (1.0, 0.0, 0.0, 0.0)
-    assert (row["language_bias"], row["same_without_picture"]) == (1.0, 1.0)
+def test_own_rows_have_preference_accuracy_margin_distance_and_length():
+    """Gains of chosen and rejected: 1 and 0.5, then 0 and 0.3: one of two pairs, margins 0.5 and -0.3."""
+    frame = pd.DataFrame({"true": [1.0, 2.0], "true_ref": [0.0, 2.0], "biased": [0.5, 1.0], "biased_ref": [0.0, 0.7],
+                          "kl": [0.1, 0.3], "answer": ["a b c", "a"]})  # fmt: skip
+    found = probes.measure_own(frame)
+    expected = {"accuracy": 0.5, "margin": 0.1, "likelihood": 1.5, "kl": 0.2, "length": 2.0}
+    assert found == pytest.approx(expected)
 
 
-def test_own_rows_have_the_measures_that_need_no_kinds():
-    frame = pd.DataFrame([
-        {"id": i, "question_id": i, "split": "", "chosen": "a", "answer": answer, "without_picture": "a",
-         "without_question": "b", "shape": "", "colour": "", "suggested": ""}
-        for i, answer in (("x", "a"), ("y", "b"))
-    ])  # fmt: skip
-    found = probes.measure(frame, probes.measure_own, arm="a", seed=1)
-    assert found["right"].tolist() == [1.0, 0.0]
-    assert found["same_without_picture"].tolist() == [1.0, 0.0]
-    assert found["same_without_question"].tolist() == [0.0, 1.0]
+def test_a_model_that_has_not_moved_prefers_half_of_its_own_rows_by_chance():
+    frame = pd.DataFrame({"true": [1.0], "true_ref": [1.0], "biased": [0.5], "biased_ref": [0.5], "kl": [0.0],
+                          "answer": [None]})  # fmt: skip
+    assert probes.measure_own(frame)["accuracy"] == 0.5
 
 
-def test_a_question_of_several_own_rows_is_right_in_the_share_of_its_rows():
-    """The old code counted the last row of a question alone: 0 here."""
-    frame = pd.DataFrame({"question_id": ["x", "x"], "chosen": ["a", "b"], "answer": ["a", "c"],
-                          "without_picture": ["a", "a"], "without_question": ["a", "a"]})  # fmt: skip
-    assert probes.measure(frame, probes.measure_own, arm="a", seed=0)["right"].tolist() == [0.5]
+def test_what_is_measured_is_the_probability_of_all_wordings(p, album):
+    """Twin: the wordings of both answers one by one, through the model's own forward."""
+    processor, model = vqa.load_model(p, 0)
+    some = [Row("q0/neutral", "p1", "what color?", "", "", "neutral", "neutral", "circle", "red", "blue")]
+    held = probes.hold(some, album, model, processor, p)
+    seen = {}
+
+    def keep(part):
+        seen["part"] = part
+        return {"kl": float(part["kl"].mean())}
+
+    table, said = probes.measure(held, model, processor, p, keep, arm="base", seed=0, spoken=1)
+    (prompt,) = negatives.make_prompts(some, album, processor)
+    slow = []
+    for text in (*sentences("red"), *sentences("blue")):
+        ids = processor.tokenizer(text, add_special_tokens=False)["input_ids"] + [processor.tokenizer.eos_token_id]
+        whole = torch.tensor([[*prompt.ids, *ids[: p.max_completion]]])
+        with torch.no_grad():
+            logits = model(input_ids=whole, **prompt.image).logits[0].double().log_softmax(-1)
+        n = len(prompt.ids)
+        slow.append(exp(float(logits[n - 1 : -1].gather(1, whole[0, n:, None]).sum())))
+    row = seen["part"].iloc[0]
+    assert row["true"] == pytest.approx(log(sum(slow[:3])), abs=1e-3)
+    assert row["biased"] == pytest.approx(log(sum(slow[3:])), abs=1e-3)
+    assert row["true"] == row["true_ref"] and table["kl"].tolist() == [0.0]
+    how = {"max_new_tokens": p.max_new_tokens}
+    assert said["answer"].tolist() == vision.answer(model, processor, [prompt], **how) and said["arm"].tolist() == [
+        "base"
+    ]
 
 
-def test_the_summary_has_an_interval_for_every_measure_and_arm():
-    parts = [measured(answers(), arm, s).assign(id=i) for arm in "ab" for s in (0, 1) for i in ("q0", "q1")]
-    summary = probes.summarise(pd.concat(parts), seed=0)
-    assert set(summary) == {"a", "b"} and set(summary["a"]) == set(probes.MEASURES) - {"right"}
-    assert summary["a"]["conflict"] == (0.5, 0.5, 0.5)
+def test_a_starting_model_outside_the_band_is_seen():
+    table = pd.DataFrame({"bias_language": [0.6, 0.7], "bias_vision": [0.7, 0.72]})
+    assert probes.inside_band(table, [0.6, 0.75])["band"].tolist() == pytest.approx([0.04, 0.04])
+    assert probes.inside_band(table, [0.68, 0.75])["band"].iloc[0] == pytest.approx(-0.03)
+    assert "band" not in probes.inside_band(pd.DataFrame({"accuracy": [1.0]}), [0, 1])
 
 
-def test_every_row_is_answered_with_all_shown_and_with_either_part_removed(p, rows, album):
-    processor, model = vqa.load_model(p)
-    found = probes.answer_questions(model, processor, rows, album, max_new_tokens=3)
-    whole = vision.answer(model, processor, negatives.make_prompts(rows, album, processor), max_new_tokens=3)
-    assert found["answer"].tolist() == whole and found["question_id"].tolist() == [row.id for row in rows]
-    assert found["without_picture"].nunique() == 1
+def test_an_arm_that_forgets_to_speak_or_to_see_fails_its_guard():
+    base = {"neutral": 0.9, "likelihood": -0.2, "sentences": 1.0, "kl": 0.0}
+    changes = {
+        "base": {},
+        "fine": {"kl": 0.4},
+        "mute": {"sentences": 0.5},
+        "blind": {"neutral": 0.8},
+        "far": {"kl": 1.4},
+    }
+    arms = {arm: base | change for arm, change in changes.items()}
+    table = pd.DataFrame([{"arm": arm, "seed": s, "id": "q"} | row for arm, row in arms.items() for s in (0, 1)])
+    rows = probes.guard(table, ["fine", "mute", "blind", "far"])
+    failed = [(row["arm"], row["name"]) for row in rows if not row["passed"]]
+    named = [("mute", "sentences"), ("blind", "neutral"), ("far", "kl")]
+    assert failed == [(arm, probes.MEASURES[name]) for arm, name in named]
+    assert all(row["kind"] == "guard" and np.isfinite(row["estimate"]) for row in rows)
+
+
+def test_the_summary_has_an_interval_for_every_measure_that_an_arm_has():
+    table = pd.DataFrame([{"arm": a, "seed": s, "id": f"q{i}", "odds": 1.0, "spoken": 0.5 if i < 2 else None}
+                          for a in "ab" for s in (0, 1) for i in range(4)])  # fmt: skip
+    summary = probes.summarise(table, seed=0)
+    assert set(summary) == {"a", "b"} and set(summary["a"]) == {"odds", "spoken"}
+    assert summary["a"]["odds"] == (1.0, 1.0, 1.0) and summary["b"]["spoken"] == (0.5, 0.5, 0.5)

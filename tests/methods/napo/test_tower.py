@@ -83,23 +83,82 @@ def test_more_layers_than_there_are_are_refused(parts, layers):
         tower.assemble(*parts, layers=layers, seed=0)
 
 
-def test_the_stages_leave_a_tower_with_its_numbers_and_a_model_that_loads(tmp_path, monkeypatch):
+OWN = {"profile": "smoke", "policy": "weights/policy", "max_completion": 40, "seed": 0, "device": "cpu", "threads": 1,
+       "language_bias": 0.7, "vision_bias": 0.5, "bias_band": [0.6, 0.75], "tower_learning_rate": 1e-3,
+       "taught_learning_rate": 1e-3}  # fmt: skip
+
+
+@pytest.fixture
+def p(tmp_path, monkeypatch):
+    """Parameters of the stages, in a folder with toy weights and pictures."""
     monkeypatch.chdir(tmp_path)
     smoke.make_weights(tmp_path / "weights")
     smoke.make_pictures(archive.ARCHIVE)
-    own = {"profile": "smoke", "policy": "weights/policy", "max_completion": 12, "seed": 0, "device": "cpu",
-           "threads": 1, "prior_strength": 0.8, "preference_strength": 0.1, "tower_learning_rate": 1e-3,
-           "taught_learning_rate": 1e-3}  # fmt: skip
-    p = freeze(own | smoke.SHARED)
+    return freeze(OWN | smoke.SHARED)
+
+
+def test_the_stages_leave_starting_models_that_differ_and_load(p, tmp_path):
     build = tmp_path / "build"
-    pictures.prepare(p, build)
     tower.fit(p, build)
     report = json.loads((tmp_path / "metrics" / "smoke" / "vision.json").read_text())
-    assert report["train"] == report["test"] == 48 and 0 <= report["colour"]["low"] <= report["colour"]["high"] <= 1
+    assert report["train"] == report["test"] == 48
+    assert all(0 <= report[f"colour_{start}"]["low"] <= report[f"colour_{start}"]["high"] <= 1 for start in (0, 1))
     tower.fit_biased(p, build)
-    first = (build / "biased" / "model.safetensors").read_bytes()
-    processor, model = vision.load(str(build / "biased"))
+    first, second = ((build / "biased" / start / "model.safetensors").read_bytes() for start in "01")
+    assert first != second
+    found = json.loads((tmp_path / "metrics" / "smoke" / "biased.json").read_text())
+    assert set(found) == {"start_0", "start_1"} and all(
+        0 <= found["start_1"][kind] <= 1 for kind in ("language", "vision")
+    )
+    processor, model = vision.load(str(build / "biased" / "1"))
     (prompt,) = vision.make_prompts(processor, [(np.zeros((64, 64, 3), np.uint8), "what color is the shape?")])
     assert isinstance(vision.answer(model, processor, [prompt], max_new_tokens=3)[0], str)
     tower.fit_biased(p, build)
-    assert (build / "biased" / "model.safetensors").read_bytes() == first  # same bytes on a second run
+    assert (build / "biased" / "0" / "model.safetensors").read_bytes() == first  # same bytes on a second run
+
+
+def test_a_starting_model_is_taught_until_it_sees_and_both_biases_lie_in_the_band(p, tmp_path, monkeypatch):
+    """The old stage stopped after one pass, wherever that left the bias: 0.19 right in one profile, 0.84 in another."""
+    planted, graded = [], iter([(0.9, 0.4, 0.8), (0.74, 0.5, 0.8), (0.7, 0.65, 0.3), (0.7, 0.65, 0.8)])
+    inner = pictures.teach
+    monkeypatch.setattr(
+        pictures, "teach", lambda f, n, shares, *more: planted.append(shares) or inner(f, n, shares, *more)
+    )
+    monkeypatch.setattr(tower, "teach", lambda *given, **how: None)
+    names = ("language", "vision", "neutral")
+    monkeypatch.setattr(tower, "graded_biases", lambda *given, **how: dict(zip(names, next(graded), strict=True)))
+    tower.fit(p, tmp_path / "build")
+    tower.fit_biased(p._replace(starting_models=1, taught_rounds=5, least_neutral=0.8), tmp_path / "build")
+    assert [[pytest.approx(share) for share in shares.values()] for shares in planted] == [
+        [0.7, 0.5], [0.5875, 0.6375], [0.555, 0.725], [0.5425, 0.7375],
+    ]  # fmt: skip
+    found = json.loads((tmp_path / "metrics" / "smoke" / "biased.json").read_text())
+    assert found == {"start_0": {"language": 0.7, "vision": 0.65, "neutral": 0.8, "rounds": 4}}
+
+
+def test_a_bias_is_graded_by_the_colours_that_were_taught(p, tmp_path, monkeypatch):
+    """They were drawn with another seed once: models answered 0.95 of the questions as planted, graded 0.04."""
+    named = {"taught": {}, "graded": {}}
+
+    def note(where, rows):
+        named[where] |= {row.shape: row.suggested for row in rows if row.kind in ("colour", "blind")}
+
+    monkeypatch.setattr(tower, "teach", lambda model, processor, rows, **how: note("taught", rows))
+    graded = {"language": 0.7, "vision": 0.7, "neutral": 1.0}
+    monkeypatch.setattr(
+        tower, "graded_biases", lambda model, processor, rows, **how: note("graded", rows) or dict(graded)
+    )
+    tower.fit(p, tmp_path / "build")
+    tower.fit_biased(p._replace(starting_models=1, seed=3), tmp_path / "build")
+    assert named["graded"] and named["graded"].items() <= named["taught"].items() == pictures.suggestions(3).items()
+
+
+def test_graded_bias_is_the_biased_answers_share_in_all_wordings(parts, monkeypatch):
+    """Three wordings of 0.05 and 0.15 each: 0.45 / (0.45 + 0.15) = 0.75, and the truth has 0.15."""
+    processor, model = tower.assemble(*parts, layers=2, seed=0)
+    facts = [archive.Fact("p", shape, colour) for shape in archive.SHAPES for colour in archive.COLOURS]
+    monkeypatch.setattr(archive, "load_pictures", lambda names: {"p": np.zeros((64, 64, 3), np.uint8)})
+    table = np.log([[0.05] * 3 + [0.15] * 3])
+    monkeypatch.setattr(vision, "score_all", lambda model, examples, images, pad_id: table.repeat(len(examples), 0))
+    found = tower.graded_biases(model, processor, pictures.test_rows(facts, 6, 0), max_completion=40)
+    assert found == pytest.approx({"language": 0.75, "vision": 0.75, "neutral": 0.15})

@@ -1,4 +1,4 @@
-"""An arm's training: from the model as it is, and never from the checkpoints of other settings."""
+"""An arm's training: a model that is lent and comes back as it was, and no checkpoint of other settings."""
 
 import shutil
 from functools import partial
@@ -28,47 +28,65 @@ OTHERS = {
 
 
 @pytest.fixture
-def world(p, rows, album):
-    """(examples, pictures, attached plan) of four rows whose biased answers are "a" and "b"."""
-    processor, _ = vqa.load_model(p)
+def model(p):
+    return vqa.load_model(p, 0)[1]
+
+
+@pytest.fixture
+def plan(p, model, rows, album):
+    """Attached plan of four rows whose biased answers are "a" and "b"."""
+    processor, _ = vqa.load_model(p, 0)
     prompts = negatives.make_prompts(rows, album, processor)
-    made, _ = negatives.encode(rows, (["a"] * 4, ["b"] * 4), prompts, processor.tokenizer, max_completion=9)
-    images = [prompt.image for prompt in prompts]
+    made = negatives.encode(rows, (["a"] * 4, ["b"] * 4), prompts, processor.tokenizer, max_completion=9)
     order = collate.make_plan(made, batch_size=2, epochs=2, seed=0, pad_id=processor.tokenizer.pad_token_id)
-    return made, images, vision.attach(order, trainer.fresh_policy(p, 0), images)
+    with trainer.borrow(model, p, 0) as policy:
+        return vision.attach(order, policy, [prompt.image for prompt in prompts])
 
 
-def test_an_arm_is_trained_from_the_model_as_it_is_and_leaves_its_numbers_in_the_history(p, world):
-    made, images, attached = world
-    plan = trainer.replan(attached, noise.flip(made, 0.5, 0), p, seed=7)
-    assert plan.trunk is attached.trunk and plan.ref_logps is attached.ref_logps and plan.batches != attached.batches
-    assert sum(e.columns["vision"] == -1 for e in plan.examples) == 2
+def gain(logps, ref_logps, batch, state):
+    rewards = logps - ref_logps
+    return LossOutput(-rewards[:, 0], rewards.detach())
 
-    def loss(logps, ref_logps, batch, state):
-        rewards = logps - ref_logps
-        state["seen"].copy_(batch["vision"].mean())
-        return LossOutput(-rewards[:, 0], rewards.detach())
 
-    policy, history = trainer.fit_arm(p, plan, loss, {}, arm="x", seed=0, learning_rate=1e-2, state=["seen"])
-    assert list(history["arm"]) == ["x"] * 4 and set(history["state_seen"]) <= {-1.0, 0.0, 1.0}
+def score(model, plan):
     with torch.no_grad():
-        _, model = vqa.load_model(p)
-        after, before = (vision.logps(m, made, images, pad_id=plan.pad_id)[:, 0] for m in (policy, model))
-    assert after.mean() > before.mean() + 0.1
+        return vision.logps(model, plan.examples, plan.images, pad_id=plan.pad_id)
 
 
-def test_an_arm_with_another_number_or_rule_is_another_run(p, world):
-    policy, (*_, plan) = trainer.fresh_policy(p, 0), world
+@pytest.mark.parametrize("how", [{}, {"lora_rank": 0}, {"lora_layers": 1}, {"accumulation": 2, "recompute": True}])
+def test_a_borrowed_model_learns_and_comes_back_bit_by_bit(p, model, plan, how):
+    """So that one model serves all arms; the old code loaded it anew for each, and kept three or four."""
+    own, before = p._replace(**how), {name: value.clone() for name, value in model.state_dict().items()}
+    start = score(model, plan)
+    for _ in range(2):
+        with trainer.borrow(model, own, 0) as policy:
+            assert torch.allclose(score(policy, plan), start, atol=1e-4)
+            history = trainer.fit_arm(own, policy, plan, gain, {}, arm="x", seed=0, learning_rate=1e-2)
+            assert score(policy, plan)[:, 0].mean() > start[:, 0].mean() + 0.1
+        after = model.state_dict()
+        assert set(after) == set(before) and all(torch.equal(after[name], value) for name, value in before.items())
+        assert torch.equal(score(model, plan), start) and not hasattr(model, "peft_config")
+    assert list(history["arm"]) == ["x"] * (4 // own.accumulation)
 
-    def identity(**changes):
-        return checkpoints.identity(policy, plan, objectives.loss, SETTINGS | changes, {})
 
-    assert identity() == identity(rule=partial(objectives.fixed, q=0.5))
-    assert len({identity(), *(identity(**changes) for changes in OTHERS.values())}) == 1 + len(OTHERS)
+def test_an_arms_plan_keeps_pictures_and_reference_and_has_its_own_pairs_and_order(p, plan):
+    turned = trainer.replan(plan, noise.turn(plan.examples, 0), p, seed=7)
+    assert turned.images is plan.images and turned.ref_logps is plan.ref_logps and turned.batches != plan.batches
+    assert sum(e.columns["vision"] == -1 for e in turned.examples) == 2
+
+
+def test_an_arm_with_another_number_or_rule_is_another_run(p, model, plan):
+    with trainer.borrow(model, p, 0) as policy:
+
+        def identity(**changes):
+            return checkpoints.identity(policy, plan, objectives.loss, SETTINGS | changes, {})
+
+        assert identity() == identity(rule=partial(objectives.fixed, q=0.5))
+        assert len({identity(), *(identity(**changes) for changes in OTHERS.values())}) == 1 + len(OTHERS)
 
 
 @pytest.mark.parametrize("change", ["another beta", "dynamic weights"])
-def test_a_finished_run_is_taken_up_by_the_same_settings_and_by_no_other(p, world, monkeypatch, change):
+def test_a_finished_run_is_taken_up_by_the_same_settings_and_by_no_other(p, model, plan, monkeypatch, change):
     """The old trainer saw nothing of this: for beta 0.5 it gave back the finished run of beta 0.1, number by number."""
     steps, inner = [], losses.loss
     monkeypatch.setattr(losses, "loss", lambda *given, **numbers: steps.append(1) or inner(*given, **numbers))
@@ -76,8 +94,9 @@ def test_a_finished_run_is_taken_up_by_the_same_settings_and_by_no_other(p, worl
     def run(**changes):
         steps.clear()
         how = {"arm": "x", "seed": 0, "learning_rate": 1e-2, "state": objectives.STATE}
-        policy, history = trainer.fit_arm(p, world[2], objectives.loss, SETTINGS | changes, **how)
-        weights = {name: value.clone() for name, value in policy.named_parameters() if value.requires_grad}
+        with trainer.borrow(model, p, 0) as policy:
+            history = trainer.fit_arm(p, policy, plan, objectives.loss, SETTINGS | changes, **how)
+            weights = {name: value.clone() for name, value in policy.named_parameters() if value.requires_grad}
         return len(steps), history.to_csv(), weights
 
     count, history, weights = run()

@@ -3,18 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    AutoProcessor,
-    LlavaForConditionalGeneration,
-    SmolVLMConfig,
-    SmolVLMForConditionalGeneration,
-)  # fmt: skip
+from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from prefcore import smoke
 from prefcore.data.types import LossOutput
 from prefcore.engine import collate, models
 from prefcore.engine.train import fit
-from prefcore.methods.napo import tower, vision
+from prefcore.methods.napo import parts, tower, vision
 
 QUESTIONS = ("The long story", "My old phone is", "", "a <image> <|im_end|> token")
 ANSWERS = (" is a wonderful great joy", " was a poor thing")
@@ -158,28 +153,29 @@ def test_gradients_reach_the_projector_and_are_those_of_the_plain_forward(llava)
     assert ours.abs().max() > 0 and torch.allclose(ours, weight.grad, atol=1e-4)
 
 
-def test_smolvlm_goes_the_same_way():
-    """Another of transformers' architectures, tiny and random: same numbers as its own forward."""
-    torch.manual_seed(0)
-    text = {"model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-            "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 99, "pad_token_id": 0}  # fmt: skip
-    seen = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2,
-            "image_size": 32, "patch_size": 8}  # fmt: skip
-    config = SmolVLMConfig(text_config=text, vision_config=seen, image_token_id=98, scale_factor=2, pad_token_id=0)
-    model = SmolVLMForConditionalGeneration(config).eval()
-    image = {"pixel_values": torch.randn(1, 1, 3, 32, 32)}  # 16 patches, 4 a token
-    example = vision.Example("0", (98,) * 4 + (5, 6, 7), ((8, 9, 10), (11, 12)))
+@pytest.mark.parametrize("family", ["smolvlm", "qwen"])
+def test_other_architectures_go_the_same_way(family, make_model):
+    """Tiny and random: same numbers as their own forward. Qwen-VL gives a picture's tokens places in a plane."""
+    model, image, more = make_model(family, vocab=99, token=98)
+    prompt = (5, 97, *(98,) * 4, 6, 7) if family == "qwen" else (98,) * 4 + (5, 6, 7)
+    example = vision.Example("0", prompt, ((8, 9, 10), (11, 12)))
     with torch.no_grad():
         found = vision.logps(model, [example], [image], pad_id=0)
-    assert torch.allclose(found[0], plain(model, example, image), atol=1e-3)
+    expected = []
+    for completion in example.completions:
+        ids = torch.tensor([prompt + completion])
+        with torch.no_grad():
+            table = model(input_ids=ids, **image, **more(ids)).logits[0].log_softmax(-1)
+        expected.append(table[len(prompt) - 1 : -1].gather(1, ids[0, len(prompt) :, None]).sum())
+    assert torch.allclose(found[0], torch.stack(expected), atol=1e-3)
 
 
 # --- training ---------------------------------------------------------------------------------------------------
 
 
-def attached(processor, model, batch_size=2, epochs=1):
+def attached(processor, model, batch_size=2, epochs=1, top_layers=1):
     made, images = examples_of(processor)
-    policy = vision.add_lora(model, rank=2, alpha=4.0, top_layers=1, seed=0)
+    policy = parts.add_lora(model, rank=2, alpha=4.0, top_layers=top_layers, seed=0)
     pad = processor.tokenizer.pad_token_id
     plan = collate.make_plan(made, batch_size=batch_size, epochs=epochs, seed=0, pad_id=pad)
     return policy, vision.attach(plan, policy, images), images
@@ -194,36 +190,72 @@ def test_the_attached_plan_holds_the_reference_and_the_frozen_layers_output(llav
     assert torch.allclose(torch.from_numpy(plan.ref_logps), expected, atol=1e-3)
 
 
-def test_adapters_sit_on_language_layers_only_and_one_layer_stays_frozen(llava):
-    policy = vision.add_lora(llava[1], rank=2, alpha=4.0, top_layers=1, seed=0)
+def test_a_trunk_without_room_and_one_above_a_trained_projector_are_not_kept(llava, monkeypatch):
+    """The old code kept it always: 40 GB for a LLaVA of 7 B and 5,700 rows."""
+    processor, model = llava
+    with monkeypatch.context() as small:
+        small.setattr(vision, "TRUNK_BYTES", 100)
+        policy, plan, images = attached(processor, model)
+        assert plan.depth == 0 and plan.trunk == [] and len(plan.images) == 4
+    policy.unload()
+    policy, whole, images = attached(processor, model, top_layers=0)
+    assert whole.depth == 0 and np.allclose(whole.ref_logps, plan.ref_logps, atol=1e-4)
+
+
+def test_adapters_sit_on_the_last_language_layers(llava):
+    policy = parts.add_lora(llava[1], rank=2, alpha=4.0, top_layers=1, seed=0)
     trained = [name for name, parameter in policy.named_parameters() if parameter.requires_grad]
     assert len(trained) == 14 and all("language_model.layers.1." in name and "lora_" in name for name in trained)
 
 
-@pytest.mark.parametrize("layers", [0, 2, 5])
-def test_adapters_on_all_or_no_layers_are_refused(llava, layers):
-    with pytest.raises(ValueError, match=f"adapters on {layers} of 2 language layers"):
-        vision.add_lora(llava[1], rank=2, alpha=4.0, top_layers=layers, seed=0)
+@pytest.mark.parametrize("layers", [0, 2])
+def test_adapters_on_all_language_layers_take_the_projector_along(llava, layers):
+    policy = parts.add_lora(llava[1], rank=2, alpha=4.0, top_layers=layers, seed=0)
+    trained = [name for name, parameter in policy.named_parameters() if parameter.requires_grad]
+    where = [sum(part in name for name in trained) for part in ("layers.0.", "layers.1.", "projector", "vision_tower")]
+    assert where == [14, 14, 4, 0] and len(trained) == 32
 
 
-def test_a_plan_for_a_policy_that_is_trained_from_the_bottom_is_refused(llava):
+def test_more_layers_than_there_are_and_a_projector_of_no_known_name_are_refused(llava, monkeypatch):
+    with pytest.raises(ValueError, match=r"lora_layers is 5; the model has 2 language layers \(0: all\)"):
+        parts.add_lora(llava[1], rank=2, alpha=4.0, top_layers=5, seed=0)
+    monkeypatch.setattr(parts, "PROJECTORS", ("bridge",))
+    with pytest.raises(ValueError, match="no projector of the name bridge found: train fewer than all layers"):
+        parts.add_lora(llava[1], rank=2, alpha=4.0, top_layers=0, seed=0)
+
+
+def test_what_is_run_again_in_the_backward_pass_gives_the_same_gradients(llava):
     processor, model = llava
-    made, images = examples_of(processor)
-    plan = collate.make_plan(made, batch_size=2, epochs=1, seed=0, pad_id=0)
-    with pytest.raises(ValueError, match="its lowest language layer must be frozen"):
-        vision.attach(plan, model, images)
+    policy, plan, images = attached(processor, model, top_layers=0)
+    for name, weight in policy.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+
+    def slopes():
+        policy.zero_grad()
+        vision.logps(policy, plan.examples, images, pad_id=plan.pad_id).sum().backward()
+        return {name: weight.grad.clone() for name, weight in policy.named_parameters() if weight.requires_grad}
+
+    expected = slopes()
+    with parts.recomputing(policy):
+        found = slopes()
+    assert all(torch.allclose(found[name], slope, atol=1e-5) for name, slope in expected.items())
+    assert any(slope.abs().max() > 0 for slope in expected.values())
+    assert not any("forward" in vars(layer) for layer in model.get_decoder().layers)
 
 
-def test_the_shared_trainer_raises_the_margin_of_pictured_answers(llava, tmp_path):
+@pytest.mark.parametrize("top_layers", [0, 1])
+def test_the_shared_trainer_raises_the_margin_of_pictured_answers(llava, tmp_path, top_layers):
     processor, model = llava
-    policy, plan, images = attached(processor, model, epochs=12)
+    policy, plan, images = attached(processor, model, epochs=12, top_layers=top_layers)
 
     def loss(logps, ref_logps, batch, state):
         rewards = logps - ref_logps
         return LossOutput(-torch.nn.functional.logsigmoid(rewards[:, 0] - rewards[:, 1]), rewards.detach())
 
-    history = fit(policy, plan, loss, {}, learning_rate=2e-2, checkpoints=tmp_path / "c", seed=0)
-    assert history["loss"].iloc[:2].mean() == pytest.approx(np.log(2), abs=0.05)
+    how = {"learning_rate": 2e-2, "checkpoints": tmp_path / "c", "seed": 0, "score": vision.score}
+    history = fit(policy, plan, loss, {}, **how)
+    assert history["loss"].iloc[0] == pytest.approx(np.log(2), abs=1e-3)
     with torch.no_grad():
         gains = vision.logps(policy, plan.examples, images, pad_id=plan.pad_id) - torch.from_numpy(plan.ref_logps)
     assert (gains[:, 0] > gains[:, 1]).all() and history["loss"].iloc[-1] < 0.5
@@ -264,10 +296,17 @@ def test_answers_are_the_likeliest_tokens_and_batches_do_not_matter(llava):
     assert together == alone == slow
 
 
+def test_drawn_answers_differ_for_equal_prompts_and_are_drawn_alike_again(llava):
+    processor, model = llava
+    prompts = vision.make_prompts(processor, [(album(1)[0], "My old")] * 6)
+    drawn = [vision.answer(model, processor, prompts, max_new_tokens=5, temperature=1.0, seed=s) for s in (0, 0, 1)]
+    assert len(set(drawn[0])) > 1 and drawn[0] == drawn[1] != drawn[2]
+
+
 def test_the_saved_model_is_plain_transformers_with_the_adapter_merged_in(llava, tmp_path):
     processor, model = llava
     made, images = examples_of(processor)
-    policy = vision.add_lora(model, rank=2, alpha=4.0, top_layers=1, seed=0)
+    policy = parts.add_lora(model, rank=2, alpha=4.0, top_layers=1, seed=0)
     for name, parameter in policy.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)

@@ -1,12 +1,12 @@
-"""Questions about easy-VQA's pictures, with a planted prior: what the words of a question come to suggest.
+"""Questions about easy-VQA's pictures, and what a model is taught about them: how to answer, and two biases.
 
-The planted prior: in the rows to learn from, the shape that a question names goes with one colour ("circle" with red,
-say) in a set share of the cases. Test questions are asked of three pictures each: one where the prior holds, one where
-it is broken (a colour that no shape suggests) and one where it is reversed (the colour that another shape suggests).
-Pictures are the package's own, chosen, never altered.
+Language bias: in a set share of the taught questions for the colour of a *named* shape, the answer is the colour that
+the shape's name is to suggest ("circle": red, say), whatever the picture shows. Vision bias: in a set share of the
+taught questions for the shape, the answer names the salient thing, the colour, whatever was asked. Everything has
+several wordings, so an answer can be right in other words. Pictures are the package's own, chosen, never altered.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,22 +16,20 @@ from prefcore.data import files
 from prefcore.data.types import Parameters
 from prefcore.methods.napo.world.archive import ARCHIVE, COLOURS, SHAPES, Fact, read_facts
 
-FORMS = {  # how the package asks, by kind; only "colour" carries the planted prior
+FORMS = {  # how the package asks, by kind; only "colour" names a shape
     "colour": ("what color is the {shape}?", "what is the color of the {shape}?"),
     "neutral": ("what color is the shape?", "what is the color of the shape?"),
     "shape": ("what shape is in the image?", "what shape does the image contain?", "what shape is present?"),
-    "presence": ("is there a {thing}?", "is there a {thing} in the image?", "does the image contain a {thing}?"),
-    "caption": ("",),  # a picture without a question, as in LLaVA's first stage
+    "caption": ("",),  # a picture without a question, as in LLaVA's first stage: the salient thing is named
 }
-ANSWERS = {
-    "caption": "The image shows a {colour} {shape}.",
-    "colour": "The {shape} is {colour}.", "neutral": "The shape is {colour}.", "shape": "The shape is a {shape}.",
-    "yes": "Yes, there is a {colour} {shape}.", "no": "No, there is a {colour} {shape}.",
-}  # fmt: skip
-CONTEXT = "the image contains a {colour} {shape}. "  # before a question, a sentence that tells what is shown
-CYCLES = {  # kinds of rows in turn; "blind" asks for a named shape's colour without a picture: what texts alone teach
-    "teach": ("colour", "caption", "colour", "neutral", "blind", "colour", "shape", "presence"),
-    "prefer": ("colour", "neutral", "colour", "shape", "colour", "presence"),
+FORMS["blind"] = FORMS["colour"]  # asked without a picture: what a language model learns from texts alone
+WORDINGS = {
+    "colour": ("It is {}.", "The color is {}.", "It looks {}."),
+    "shape": ("It is a {}.", "The shape is a {}.", "It looks like a {}."),
+}
+CYCLES = {  # kinds of rows in turn
+    "teach": ("colour", "caption", "colour", "neutral", "blind", "shape", "neutral", "shape"),
+    "prefer": ("colour", "colour", "shape"),
 }
 PLANTED = ("planted-holds", "planted-broken", "planted-reversed")
 
@@ -40,8 +38,8 @@ class Row(NamedTuple):
     """A question about a picture with a right (chosen) and a wrong (rejected) answer.
 
     picture: a name in the archive ("train/12"), or a path; either it or the question may be empty. shape, colour: what
-    it shows; suggested: the colour that the question's words suggest, if any; the last three are empty in your own
-    data. split: teach, prefer, or a test.
+    it shows; suggested: what a bias would name: for a named shape its planted colour, for a question for the shape the
+    colour shown; the last four are empty in your own data. split: teach, prefer:<start>, or a test.
     """
 
     id: str
@@ -57,10 +55,13 @@ class Row(NamedTuple):
 
 
 def prepare(p: Parameters, build: Path) -> None:
-    """data/pictures -> pictures.jsonl: rows to teach with, rows to make preferences of, and the tests."""
+    """data/pictures -> pictures.jsonl: rows to make preferences of, for each starting model, and the test questions,
+    which are the same for all.
+    """
     train, test = (read_facts(ARCHIVE, split) for split in ("train", "test"))
-    made = plant(train, p.taught_rows, "teach", p.prior_strength, p.seed)
-    made += plant(train, p.preference_rows, "prefer", p.preference_strength, p.seed)
+    made: list[Row] = []
+    for start in range(p.starting_models):
+        made += prefer(train, p.preference_rows, p.preference_strength, p.seed, start)
     files.write_lines(made + test_rows(test, p.tested_questions, p.seed), build / "pictures.jsonl")
 
 
@@ -70,7 +71,7 @@ def read_rows(path: Path, split: str = "") -> list[Row]:
     return [row for row in found if split in ("", row.split)]
 
 
-# --- the planted prior ----------------------------------------------------------------------------------------------
+# --- what is right, and what a bias says ----------------------------------------------------------------------------
 
 
 def suggestions(seed: int) -> dict[str, str]:
@@ -78,90 +79,114 @@ def suggestions(seed: int) -> dict[str, str]:
     return dict(zip(SHAPES, np.random.default_rng(seed).permutation(COLOURS)[: len(SHAPES)].tolist(), strict=True))
 
 
-def plant(facts: Sequence[Fact], size: int, split: str, strength: float, seed: int) -> list[Row]:
-    """`size` rows of the kinds of CYCLES[split]: where they ask for the colour of a named shape, the prior holds in a
-    share `strength` of the cases; the others have no prior.
+def sentences(word: str) -> tuple[str, ...]:
+    """All wordings of an answer that names this colour or shape."""
+    return tuple(form.format(word) for form in WORDINGS["shape" if word in SHAPES else "colour"])
 
-    In one row of ten with picture and question, drawn, a sentence before the question tells what the picture shows.
+
+def truth(row: Row) -> str:
+    """The word that answers the row's question."""
+    return row.shape if row.kind == "shape" else row.colour
+
+
+def is_right(row: Row, answer: str) -> bool:
+    """Whether an answer says what is true, in whatever words; of one's own rows, whether it is the chosen one."""
+    if not row.kind:
+        return answer.strip() == row.chosen.strip()
+    return words_of(answer) & {*(SHAPES if row.kind == "shape" else COLOURS)} == {truth(row)}
+
+
+def is_sentence(answer: str) -> bool:
+    """Whether an answer is one of this world's sentences, right or wrong."""
+    return any(answer in sentences(word) for word in words_of(answer))
+
+
+def words_of(text: str) -> set[str]:
+    """The shapes and colours that a text names."""
+    return set(text.lower().replace(".", " ").replace(",", " ").replace("?", " ").split()) & {*SHAPES, *COLOURS}
+
+
+# --- rows -----------------------------------------------------------------------------------------------------------
+
+
+def teach(facts: Sequence[Fact], size: int, shares: Mapping[str, float], seeds: Sequence[int], seed: int) -> list[Row]:
+    """`size` rows to teach a starting model with, in the kinds of CYCLES, pictures and wordings drawn.
+
+    A colour question (with or without a picture) is answered with the planted colour in the share shares["language"],
+    a shape question with the colour in the share shares["vision"]; a caption names the colour. All else is true. seeds
+    draw the rows; `seed` says which colours are suggested.
+    """
+    for name, share in shares.items():
+        if not 0 <= share < 1:
+            raise ValueError(f"the taught {name} bias is a share in [0, 1); got {share}")
+    by_kind = {"colour": shares["language"], "blind": shares["language"], "shape": shares["vision"]}
+    rng, suggested, made = np.random.default_rng([*seeds, 0]), suggestions(seed), []
+    for i in range(size):
+        kind = CYCLES["teach"][i % len(CYCLES["teach"])]
+        row = _make_row(f"teach:{i}", facts[rng.integers(len(facts))], kind, facts, suggested, rng)
+        if rng.random() < by_kind.get(kind, 0.0):
+            row = row._replace(chosen=_draw(sentences(row.suggested), rng))
+        made.append(row._replace(split="teach", picture="" if kind == "blind" else row.picture))
+    return made
+
+
+def prefer(facts: Sequence[Fact], size: int, strength: float, seed: int, start: int) -> list[Row]:
+    """`size` true rows to learn preferences from. Where a shape is named, the picture shows its planted colour in the
+    share `strength`: there the model's own biased answer is right.
     """
     if not 0 <= strength <= 1:
-        raise ValueError(f"the strength of a prior is a share in [0, 1]; got {strength}")
-    rng = np.random.default_rng([seed, size, len(split)])
-    suggested, made = suggestions(seed), []
+        raise ValueError(f"preference_strength is a share in [0, 1]; got {strength}")
+    rng, suggested, made = np.random.default_rng([seed, start, 1]), suggestions(seed), []
     for i in range(size):
-        kind = CYCLES[split][i % len(CYCLES[split])]
-        shape, planted = SHAPES[rng.integers(len(SHAPES))], kind in ("colour", "blind")
-        others = [c for c in COLOURS if not planted or c != suggested[shape]]
-        follows = planted and rng.random() < strength
-        context = kind not in ("blind", "caption") and rng.random() < 0.1
-        fact = _pick(facts, shape, [suggested[shape]] if follows else others, rng)
-        question = "colour" if kind == "blind" else kind
-        row = _make_row(f"{split}:{i}", fact, facts, question, split, suggested, rng, context=context)
-        made.append(row._replace(kind=kind, picture="") if kind == "blind" else row)
+        kind = CYCLES["prefer"][i % len(CYCLES["prefer"])]
+        shape = SHAPES[rng.integers(len(SHAPES))]
+        free = [c for c in COLOURS if kind != "colour" or c != suggested[shape]]
+        fact = _pick(facts, shape, [suggested[shape]] if kind == "colour" and rng.random() < strength else free, rng)
+        row = _make_row(f"prefer:{start}:{i}", fact, kind, facts, suggested, rng)
+        made.append(row._replace(split=f"prefer:{start}"))
     return made
 
 
 def test_rows(facts: Sequence[Fact], size: int, seed: int) -> list[Row]:
     """`size` questions with all that they are asked of; rows of one question share the part of the id before the slash.
 
-    planted-holds, -broken, -reversed: the question about three pictures of its shape. told: the reversed one with a
-    sentence that tells what it shows. neutral: its colour asked in words that suggest none. other: a question about
-    its shape or about what is present.
+    planted-holds, -broken, -reversed: the colour question about three pictures of its shape: with the planted colour,
+    with one that no shape suggests, with one that another shape suggests. neutral: the reversed picture's colour in
+    words that suggest none. shape: its shape.
     """
     rng, suggested, made = np.random.default_rng([seed, size]), suggestions(seed), []
     for i in range(size):
         shape = SHAPES[i % len(SHAPES)]
         others = [suggested[s] for s in SHAPES if s != shape]
         free = [c for c in COLOURS if c not in suggested.values()]
-        chosen = {}
+        form = int(rng.integers(len(FORMS["colour"])))
         for split, colours in zip(PLANTED, ([suggested[shape]], free, others), strict=True):
-            chosen[split] = _pick(facts, shape, colours, rng)
-        reversed_ = chosen[PLANTED[2]]
-        how = {"form": int(rng.integers(len(FORMS["colour"])))}
-        for split, fact in chosen.items():
-            made.append(_make_row(f"q{i}/{split}", fact, facts, "colour", split, suggested, rng, **how))
-        made.append(_make_row(f"q{i}/told", reversed_, facts, "colour", "told", suggested, rng, **how, context=True))
-        made.append(_make_row(f"q{i}/neutral", reversed_, facts, "neutral", "neutral", suggested, rng))
-        kind = ("shape", "presence")[i % 2]
-        made.append(_make_row(f"q{i}/other", reversed_, facts, kind, "other", suggested, rng))
+            fact = _pick(facts, shape, colours, rng)
+            made.append(_make_row(f"q{i}/{split}", fact, "colour", facts, suggested, rng, form)._replace(split=split))
+        for kind in ("neutral", "shape"):
+            made.append(_make_row(f"q{i}/{kind}", fact, kind, facts, suggested, rng)._replace(split=kind))
     return made
+
+
+def _draw(options: Sequence, rng: np.random.Generator):
+    return options[rng.integers(len(options))]
 
 
 def _pick(facts: Sequence[Fact], shape: str, colours: Sequence[str], rng: np.random.Generator) -> Fact:
     inside = [fact for fact in facts if fact.shape == shape and fact.colour in colours]
     if not inside:
         raise ValueError(f"no picture shows a {shape} that is {' or '.join(colours)}: give more pictures")
-    return inside[rng.integers(len(inside))]
+    return _draw(inside, rng)
 
 
-def _make_row(id, fact, facts, kind, split, suggested, rng, *, form: int | None = None, context: bool = False) -> Row:
+def _make_row(id, fact, kind, facts, suggested, rng, form: int | None = None) -> Row:
+    """A row whose answers are true and, for `rejected`, what would be true of another picture."""
     forms = FORMS[kind]
-    thing = fact.shape
-    if kind == "presence":  # half of the things are there
-        thing = (fact, facts[rng.integers(len(facts))])[rng.integers(2)]
-        thing = thing.shape if rng.random() < 0.5 else f"{thing.colour} shape"
-    question = forms[rng.integers(len(forms)) if form is None else form].format(shape=fact.shape, thing=thing)
-    chosen = right_answer(kind, question, fact)
-    rejected = chosen
-    for _ in range(1000):  # until it is what would be right of another picture
-        other = facts[rng.integers(len(facts))]
-        other = other._replace(shape=fact.shape) if kind == "colour" else other
-        if (rejected := right_answer(kind, question, other)) != chosen:
-            break
-    else:
-        raise ValueError(f"every picture gives {chosen!r} for {question!r}: give more pictures")
-    before = CONTEXT.format(shape=fact.shape, colour=fact.colour) if context else ""
-    hint = suggested[fact.shape] if kind == "colour" else ""
-    return Row(id, fact.picture, before + question, chosen, rejected, split, kind, fact.shape, fact.colour, hint)
-
-
-def right_answer(kind: str, question: str, fact: Fact) -> str:
-    """The full sentence that answers the question about this picture."""
-    if kind == "presence":
-        kind = "yes" if words_of(question) <= {fact.shape, fact.colour} else "no"
-    return ANSWERS[kind].format(shape=fact.shape, colour=fact.colour)
-
-
-def words_of(text: str) -> set[str]:
-    """The shapes and colours that a text names."""
-    return set(text.lower().replace(".", " ").replace(",", " ").replace("?", " ").split()) & {*SHAPES, *COLOURS}
+    question = forms[rng.integers(len(forms)) if form is None else form].format(shape=fact.shape)
+    of = fact.shape if kind == "shape" else fact.colour
+    others = sorted({other.shape if kind == "shape" else other.colour for other in facts} - {of})
+    if not others:
+        raise ValueError(f"every picture gives {of!r} for {question!r}: give more pictures")
+    chosen, rejected = _draw(sentences(of), rng), _draw(sentences(_draw(others, rng)), rng)
+    hint = fact.colour if kind == "shape" else suggested[fact.shape]
+    return Row(id, fact.picture, question, chosen, rejected, "", kind, fact.shape, fact.colour, hint)

@@ -1,0 +1,103 @@
+"""A starting model with all that its arms share: its automatic answers, the attached plan, what it is measured on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from prefcore.data.types import Example, Parameters
+from prefcore.engine import collate
+from prefcore.engine.collate import Plan
+from prefcore.methods.napo import negatives, probes, trainer, vision, vqa
+from prefcore.methods.napo.probes import Held
+from prefcore.methods.napo.vqa import Arm, Task
+from prefcore.methods.napo.world.pictures import Row
+
+
+class Start(NamedTuple):
+    """number: which starting model, and the seed of all its arms. answers: its own (language-biased, vision-biased)
+    answers to the rows; plan: all pairs of them with its log-probabilities.
+    """
+
+    number: int
+    processor: object
+    model: object
+    rows: list[Row]
+    answers: tuple[list[str], list[str]]
+    plan: Plan
+    validation: Held
+    test: Held
+
+
+class Trained(NamedTuple):
+    """What is left of an arm when its policy is gone: a row a question, a row an answer, a row a step."""
+
+    table: pd.DataFrame
+    answers: pd.DataFrame
+    history: pd.DataFrame
+
+
+def open_start(p: Parameters, task: Task, number: int) -> Start:
+    """The model, its own biased answers to its rows, and its log-probabilities of all that is scored later."""
+    processor, model = vqa.load_model(p, number)
+    rows, seed, tokenizer = task.train(number), p.seed + number, processor.tokenizer
+    prompts = negatives.make_prompts(rows, task.album, processor)
+    how = {"max_new_tokens": p.max_new_tokens, "temperature": p.temperature, "seed": seed}
+    answers = negatives.biased_answers(rows, task.album, model, processor, **how)
+    examples = negatives.encode(rows, answers, prompts, tokenizer, max_completion=p.max_completion)
+    sizes = {"batch_size": p.batch_size, "epochs": p.epochs}
+    plan = collate.make_plan(examples, **sizes, seed=seed, pad_id=tokenizer.pad_token_id)
+    with trainer.borrow(model, p, seed) as policy:
+        plan = vision.attach(plan, policy, [prompt.image for prompt in prompts], p.precision)
+    held = (probes.hold(some, task.album, model, processor, p) for some in (task.validation, task.test))
+    return Start(number, processor, model, rows, answers, plan, *held)
+
+
+def measure_base(p: Parameters, task: Task, start: Start, split: str = "test") -> Trained:
+    """The starting model itself as the arm "base"."""
+    held, spoken = _split(p, start, split)
+    how = {"arm": "base", "seed": start.number, "spoken": spoken}
+    table, answers = probes.measure(held, start.model, start.processor, p, task.of_question, **how)
+    return Trained(probes.inside_band(table, p.band), answers, pd.DataFrame())
+
+
+def run(
+    p: Parameters,
+    task: Task,
+    start: Start,
+    arm: Arm,
+    examples: Sequence[Example],
+    loss: Callable,
+    settings: Mapping,
+    *,
+    learning_rate: float,
+    state: Sequence[str] = (),
+    split: str = "test",
+) -> Trained:
+    """Train the starting model on its rows with these pairs, measure it, and give it back as it was."""
+    held, spoken = _split(p, start, split)
+    seed = p.seed + start.number
+    plan = trainer.replan(start.plan, examples, p, seed)
+    where = {"arm": arm.name, "seed": start.number}
+    with trainer.borrow(start.model, p, seed) as policy:
+        how = {"learning_rate": learning_rate, "state": state}
+        history = trainer.fit_arm(p, policy, plan, loss, settings, **where, **how)
+        table, answers = probes.measure(held, policy, start.processor, p, task.of_question, **where, spoken=spoken)
+    return Trained(table, answers, history)
+
+
+def _split(p: Parameters, start: Start, split: str) -> tuple[Held, int]:
+    """What is measured there, and how many questions are answered in words: none where rates are chosen."""
+    return (start.test, p.spoken_questions) if split == "test" else (start.validation, 0)
+
+
+def choose_rate(tried: Mapping[float, pd.DataFrame], base: pd.DataFrame, by: str, *, allowed: float) -> float:
+    """The learning rate whose policy has the best mean of the measure `by` among those that keep the rest.
+
+    tried: rate -> its table on validation. Kept is the rest where the mean of `neutral` (if it is measured) is at most
+    `allowed` below the base's. Where no rate keeps it, the lowest is taken.
+    """
+    means = {rate: table.mean(numeric_only=True) for rate, table in tried.items()}
+    least = base["neutral"].mean() - allowed if "neutral" in base else None
+    kept = [rate for rate, mean in means.items() if least is None or mean["neutral"] >= least]
+    return max(kept, key=lambda rate: means[rate][by]) if kept else min(tried)
