@@ -82,10 +82,10 @@ def run_all(
     """
     histories, samples, kept = [], [], None
     tokenizer, reference = load_reference(p)
-    plain = attached(task.bank("test", tokenizer), fresh_policy(p, 0)[1], tokenizer)
-    tables = [measures.rows_of_reference(plain)]
     for s in range(p.confirm_seeds):
         samples.append(task.write(reference, tokenizer, arm="reference", seed=s).assign(factor=0.0))
+    del reference  # each arm loads its own
+    tables = [measures.rows_of_reference(attached(task.bank("test", tokenizer), fresh_policy(p, 0)[1], tokenizer))]
     for arm in arms:
         for s in range(seeds.get(arm, p.seeds)):
             trained = run(arm, s)
