@@ -47,8 +47,7 @@ def run_arm(
     before training, so that it may be the whole model.
     """
     tokenizer, fresh = fresh_policy(p, seed) if policy is None else (load_reference(p)[0], policy)
-    answers = task.bank(split, tokenizer)
-    rated = bank.attach(answers, fresh, pad_id=plan.pad_id, cache=CACHE)
+    rated = attached(task.bank(split, tokenizer), fresh, tokenizer)
     where = {"method": method, "arm": arm, "seed": seed}
     history = fit_arm(p, plan, loss, settings, fresh, **where, learning_rate=learning_rate, state=state)
     ratios = bank.log_ratios(fresh, rated, cache=CACHE)

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -72,8 +73,9 @@ def _kept(texts: Sequence[str], rater, tokenizer, named: str) -> np.ndarray:
     if not path.exists():
         states = np.ascontiguousarray(last_states(texts, rater, tokenizer))
         CACHE.mkdir(parents=True, exist_ok=True)
-        save_file({"states": states}, path.with_suffix(".part"))
-        path.with_suffix(".part").replace(path)
+        aside = path.with_suffix(f".{uuid4().hex}.partial")  # another process may be writing the same
+        save_file({"states": states}, aside)
+        aside.rename(path)
     return load_file(path)["states"]
 
 
