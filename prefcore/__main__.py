@@ -175,7 +175,8 @@ def run_notebook(method: str, params: dict, config: str = "") -> None:
 
     start, folder = time.monotonic(), Path("runs") / params["profile"] / method
     path = f"notebooks/{method}.ipynb"
-    if launch.execute(path, folder / "notebook.ipynb", parameters.choose(path, params), config):
+    how = {"workers": params.get("workers", 1)}
+    if launch.execute(path, folder / "notebook.ipynb", parameters.choose(path, params), config, **how):
         notebooks.export_html(folder / "notebook.ipynb", folder / "notebook.html")
     print(f"{method} ({params['profile']}): {time.monotonic() - start:.0f} s", flush=True)
 

@@ -1,9 +1,12 @@
 """Fixtures shared by all tests: a tiny random Llama, a word-level tokenizer, and a toy world with everything in it."""
 
 import fcntl
+import json
 import multiprocessing
 import os
 import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -128,3 +131,35 @@ def adapted():
         return policy
 
     return adapted
+
+
+@pytest.fixture
+def chat_server():
+    """Starts a server of the chat protocol behind answer(last message) -> text; returns the address of the model "toy"
+    on it, and the list of what it is asked.
+    """
+    servers = []
+
+    def start(answer):
+        seen = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                seen.append(body["messages"][-1]["content"])
+                text = json.dumps({"choices": [{"message": {"content": answer(seen[-1])}}]})
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, *_):
+                pass
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}/v1#toy", seen
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

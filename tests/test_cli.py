@@ -279,6 +279,18 @@ def test_methods_are_compared_on_all_rows_each_with_a_rate_of_its_own(toy_world,
     assert main(["compare"]) == 1 and "compare needs --data" in capsys.readouterr().err
 
 
+def test_voted_pairs_teach_what_most_people_prefer(toy_world, monkeypatch, capsys):
+    started = []
+    monkeypatch.setattr(notebooks, "execute", lambda path, output, values: started.append(values))
+    monkeypatch.setattr(notebooks, "export_html", lambda *_: None)
+    rows = [{"topic": f"a {i}", "a": "b", "b": "c", "votes": [0, 0, 1] if i else [0, 1]} for i in range(21)]
+    Path("votes.jsonl").write_bytes(lines(*rows))
+    assert main(["run", "odpo", "--data", "votes.jsonl"]) == 0
+    made = [json.loads(line) for line in Path(started[0]["data"]).read_text().splitlines()]
+    assert len(made) == 20 and {(row["chosen"], round(row["strength"], 3)) for row in made} == {("c", 0.667)}
+    assert "21 voted pairs: chosen is what most votes prefer, on 1 of them as many" in capsys.readouterr().out
+
+
 def test_a_command_of_its_own_says_the_same_line(toy_world):
     Path("own.jsonl").write_bytes(lines(GOOD, GOOD | {"rejected": " c"}))
     command = [sys.executable, "-m", "prefcore", "run", "dpo", "--data", "own.jsonl"]

@@ -2,10 +2,11 @@
 
 import json
 import math
-import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,21 @@ _FLEETING = re.compile(
     r"|per_second)([^a-z]|$)",
     re.IGNORECASE,
 )
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A name to write to, whose file is at `path` when the block has ended, whole, or not at all if the block fails.
+
+    Several processes may write the same path at once: one of their files stays. The folder is made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.{uuid4().hex}.partial")
+    try:
+        yield aside
+        aside.rename(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def write_lines(records: Iterable, path: Path) -> Path:
@@ -87,9 +103,6 @@ def check_key(key, path: str) -> str:
 
 
 def _write(path: Path, text: str) -> Path:
-    """The file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(aside, path)
+    with whole(path) as aside:
+        aside.write_text(text, encoding="utf-8", newline="\n")
     return path

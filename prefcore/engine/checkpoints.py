@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from prefcore.data import files
 from prefcore.engine import ranks
 from prefcore.engine.collate import Plan
 from prefcore.engine.content import describe
@@ -40,9 +41,8 @@ def _tidy(folder: Path, identity: str) -> None:
     if not record.exists() or json.loads(record.read_text())["identity"] != identity:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        aside = record.with_suffix(".partial")
-        aside.write_text(json.dumps({"identity": identity}))
-        aside.rename(record)
+        with files.whole(record) as aside:
+            aside.write_text(json.dumps({"identity": identity}))
     for checkpoint in folder.glob("checkpoint-*"):
         if not (checkpoint / DONE).exists():
             shutil.rmtree(checkpoint)

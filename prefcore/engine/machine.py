@@ -42,11 +42,16 @@ def small_products() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
+def has_bfloat16(device: torch.device | str) -> bool:
+    """Whether it multiplies bfloat16 itself, and not many times slower in emulation."""
+    return torch.device(device).type != "cpu" or torch.cpu._is_avx512_bf16_supported()
+
+
 def check_precision(precision: str, device: torch.device) -> None:
     """ValueError where the name is none of PRECISIONS, or the processor multiplies bfloat16 only in emulation."""
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}: choose one of {', '.join(PRECISIONS)}")
-    if precision == "bfloat16" and torch.device(device).type == "cpu" and not torch.cpu._is_avx512_bf16_supported():
+    if precision == "bfloat16" and not has_bfloat16(device):
         raise ValueError("this processor has no bfloat16 products and would be many times slower: use float32")
 
 

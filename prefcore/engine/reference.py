@@ -10,12 +10,12 @@ from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
-from uuid import uuid4
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from prefcore.data import files
 from prefcore.data.types import Example
 from prefcore.engine.collate import Plan, States, collate, longest
 from prefcore.engine.decoder import describe_settings, unwrap
@@ -96,11 +96,9 @@ def frozen(
                     trunk[i] = states
             out[rows] = score(policy, batch, precision).cpu().numpy()
     if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(f".{uuid4().hex}.partial")  # another process may be writing the same
         tensors = {"logps": torch.from_numpy(out)} | ({"trunk": join(examples, trunk)[0]} if depth else {})
-        save_file(tensors, aside)
-        aside.rename(path)
+        with files.whole(path) as aside:
+            save_file(tensors, aside)
     return Frozen(out, trunk)
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 
-from prefcore.engine.machine import PRECISIONS, use_best_float32
+from prefcore.engine.machine import PRECISIONS, has_bfloat16, use_best_float32
 
 GIB = 2**30
 # Share of the peak that training reaches. Of this machine's own product of matrices: 43 to 54 % were measured here by
@@ -83,8 +83,7 @@ def measure(place: str, threads: int) -> dict[str, float]:
     before = torch.get_num_threads(), torch.get_float32_matmul_precision()
     torch.set_num_threads(threads)
     use_best_float32()
-    has_bfloat16 = place == "cuda" or torch.cpu._is_avx512_bf16_supported()
-    rates = {precision: _rate(precision, place) for precision in PRECISIONS[: 1 + has_bfloat16]}
+    rates = {precision: _rate(precision, place) for precision in PRECISIONS[: 1 + has_bfloat16(place)]}
     torch.set_num_threads(before[0])
     torch.set_float32_matmul_precision(before[1])
     return rates

@@ -101,7 +101,8 @@ def outline(
     try:
         config = AutoConfig.from_pretrained(_base_of(name))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{name}: no configuration can be read ({' '.join(str(error).split())[:200]})") from error
+        why = "`make repro` makes it" if name.startswith("build/") else " ".join(str(error).split())[:200]
+        raise ValueError(f"{name}: no configuration can be read ({why})") from error
     with torch.device("meta"):
         model = (AutoModel if encoder else _loader(config)).from_config(config, dtype=getattr(torch, dtype)).eval()
     parent, own, stack = _stack(model)

@@ -7,17 +7,19 @@ however many run it, a run keeps its identity, and a checkpoint of two processes
 
 import io
 import json
+import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import yaml
 
-from prefcore.lab import notebooks, parameters
+from prefcore.lab import kept, notebooks, parameters
 
 SHARDS = {  # what a configuration of FSDP may say
     "fsdp_version": 2, "fsdp_reshard_after_forward": True, "fsdp_auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
@@ -26,15 +28,17 @@ SHARDS = {  # what a configuration of FSDP may say
 GRACE = 3  # seconds in which the others can say what went wrong: the first that ends, ends all
 
 
-def execute(path: str | Path, output: str | Path, values: Mapping, config: str = "") -> bool:
+def execute(path: str | Path, output: str | Path, values: Mapping, config: str = "", *, workers: int = 1) -> bool:
     """Run the notebook as notebooks.execute does, on the processes of the configuration file; without one, on one.
 
+    workers: without a configuration, processes that share the runs of the chapter (lab/kept.py), each run on one.
     Returns whether the executed copy is here: of several machines, only that of the first process has it. Raises
     ValueError for a configuration that cannot be kept to, RuntimeError when a process fails or is killed, which ends
     all; the same command then goes on from the last checkpoint.
     """
     if not config:
-        notebooks.execute(path, output, values)
+        with helpers(path, values, workers - 1), patched(kept.ROLE, "chapter"):
+            notebooks.execute(path, output, values)
         return True
     said = check(config)
     parameters.check(path, values)
@@ -55,6 +59,38 @@ def execute(path: str | Path, output: str | Path, values: Mapping, config: str =
         except ChildFailedError as error:
             raise RuntimeError(_cause(error, Path(folder))) from None
         return (Path(folder) / "first").exists()
+
+
+@contextmanager
+def helpers(path: str | Path, values: Mapping, count: int) -> Iterator[None]:
+    """While it is open, so many processes take part in the runs of the chapter, where it has some to share."""
+    if count < 1 or "training.run_all(" not in Path(path).read_text(encoding="utf-8"):
+        yield
+        return
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "values.json").write_text(json.dumps(dict(values)), encoding="utf-8")
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": os.environ | {kept.ROLE: "helper"}}
+        begin = [sys.executable, "-m", __name__, str(path)]
+        started = [subprocess.Popen([*begin, f"{folder}/{k}.ipynb", folder], **silent) for k in range(count)]
+        try:
+            yield
+        finally:
+            for process in started:
+                process.terminate()
+            for process in started:
+                process.wait()
+
+
+@contextmanager
+def patched(name: str, value: str) -> Iterator[None]:
+    """While it is open, the environment has this value, unless it has one."""
+    before = os.environ.get(name)
+    os.environ.setdefault(name, value)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
 
 
 def check(config: str | Path) -> dict:

@@ -8,7 +8,6 @@ import hashlib
 import json
 import math
 import re
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -250,39 +249,6 @@ def tokens_of(lengths: Sequence[Lengths], values: Mapping) -> float:
                           for one in lengths]))  # fmt: skip
 
 
-def forecast(values: Mapping, rows: int, held_out: int, tokens: float, speed: float) -> tuple[int, float]:
-    """(runs, seconds) that a chapter will take about: every arm, seed and try of a learning rate passes `epochs` times
-    over `rows` records, and each is measured on `held_out`, for which a third of the work is enough.
-
-    speed: tokens a second of training.
-    """
-    arms = len(values.get("arms", [""]))
-    runs = arms * (values.get("seeds", 1) + len(values.get("rates", [])))
-    passes = values.get("epochs", 1) * rows + (rows + held_out) / 3
-    return runs, runs * passes * tokens / speed
-
-
-def training_speed(policy, lengths: int, seed: int = 0) -> float:
-    """Tokens a second of one step forward and back, tried on random tokens; an engine that shares prompts is faster."""
-    import torch
-
-    device = next(policy.parameters()).device
-    ids = torch.randint(10, policy.config.vocab_size, (4, lengths), generator=torch.Generator().manual_seed(seed))
-    start, steps = time.monotonic(), 0
-    while steps < 2 or time.monotonic() - start < 2 and steps < 5:
-        policy(input_ids=ids.to(device)).logits.float().logsumexp(-1).mean().backward()
-        steps += 1
-    policy.zero_grad(set_to_none=True)
-    return steps * ids.numel() / (time.monotonic() - start)
-
-
-def in_words(seconds: float) -> str:
-    """A length of time as a person would say it."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} seconds"
-    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
-
-
 class Ready(NamedTuple):
     """The rows that are trained and measured on, the values of the run, counts for its metrics, and sentences."""
 
@@ -300,7 +266,7 @@ def prepare(found: Reading, method: str, values: Mapping, by_hand: Mapping, larg
     """
     from prefcore.data.types import freeze
     from prefcore.engine import models
-    from prefcore.lab import planner
+    from prefcore.lab import duration, planner
 
     p = freeze(values)
     try:
@@ -326,8 +292,8 @@ def prepare(found: Reading, method: str, values: Mapping, by_hand: Mapping, larg
     counts |= dict(zip(("train", "validation", "test"), map(len, parts), strict=True)) | {"used": used(parts, values)}
     tokens = tokens_of(lengths, values)
     adapted = models.add_lora(policy, rank=p.lora_rank, alpha=p.lora_alpha, top_layers=p.lora_layers, seed=0)
-    speed = training_speed(adapted, max(8, min(round(tokens), context)))
-    runs, seconds = forecast(values, counts["used"], counts["validation"] + counts["test"], tokens, speed)
+    speed = duration.training_speed(adapted, lengths, values)
+    runs, seconds = duration.estimate(values, counts["used"], counts["validation"] + counts["test"], tokens, speed)
     notes = found.notes + said + [
         f"{counts['read']} rows read, {counts['usable']} usable ({counts['bad']} bad, {counts['ties']} ties); "
         f"{counts['train']} to train on, of which {counts['used']} are used, {counts['validation']} to choose by, "
@@ -335,7 +301,7 @@ def prepare(found: Reading, method: str, values: Mapping, by_hand: Mapping, larg
         f"at most {values['max_prompt']} tokens of a prompt and {values['max_completion']} of an answer: "
         f"{counts['cut_prompts']} rows with a cut prompt, {counts['cut_answers']} with a cut answer, "
         f"{counts['equal_after_cut']} left out whose answers are equal after the cut",
-        f"{runs} runs will take about {in_words(seconds)} on this machine, and samples come on top; "
+        f"{runs} runs will take about {duration.in_words(seconds)} on this machine, and samples come on top; "
         "--set sizes, prompts, arms, seeds or epochs for less",
     ]
     return Ready(records, values, counts, notes)

@@ -12,9 +12,11 @@ from prefcore.data import datasets, files
 from prefcore.data.types import freeze
 from prefcore.lab import launch, notebooks, own, parameters, settings
 from prefcore.lab.by_name import function
+from prefcore.scoring import voters
 
 QUESTION = ("database", "question", "evidence")  # what `run` takes instead of data for a method that answers questions
 RATES = (5.0e-4, 1.0e-3, 2.0e-3)  # among which `compare` chooses for each of them
+TRIED_SHARE = 0.25  # of the steps, after which it judges a tried rate
 
 # Chapters whose own data teach nothing: the function of (source, parameters, names of those set by hand) that applies a
 # trained model to them, or groups and measures them.
@@ -71,7 +73,8 @@ def run(given: Namespace, params: Mapping) -> None:
         values, folder, counts = _own_form(given, values, by_hand)
     else:
         values, folder, counts = _preferences(given, values, by_hand, larger)
-    if not launch.execute(path, folder / "notebook.ipynb", values, given.launch):
+    workers = getattr(given, "workers", params.get("workers", 1))
+    if not launch.execute(path, folder / "notebook.ipynb", values, given.launch, workers=workers):
         print("the machine of the first process has the results")
         return
     notebooks.export_html(folder / "notebook.ipynb", folder / "notebook.html")
@@ -84,18 +87,26 @@ def run(given: Namespace, params: Mapping) -> None:
 
 def compare(given: Namespace, params: Mapping) -> None:
     """The chapter `compare` on own data: the methods that the data can feed, on the same rows, split and passes, each
-    with the best of RATES by its rho on held-out rows."""
+    with the best of RATES by its rho on held-out rows after TRIED_SHARE of the steps. Products of the training are in
+    bfloat16 where the processor has them; as many processes as there would be threads share the runs.
+    """
+    from prefcore.engine import machine, models
+
+    common = params["common"]
+    device = models.choose_device(common["device"], common["threads"])
     known = {item.partition("=")[0] for item in given.values}
-    arms = [f"{name}-many" for name in dict.fromkeys(given.methods)]
-    asked = {"arms": arms, "confirm": arms, "rates": RATES}
-    more = [f"{key}=[{', '.join(map(str, found))}]" for key, found in asked.items() if key not in known]
-    run(Namespace(**vars(given) | {"values": [*given.values, *more]}), params)
+    arms = ", ".join(f"{name}-many" for name in dict.fromkeys(given.methods))
+    asked = {"arms": f"[{arms}]", "confirm": f"[{arms}]", "rates": f"[{', '.join(map(str, RATES))}]"}
+    asked |= {"tried_share": TRIED_SHARE, "precision": "bfloat16" if machine.has_bfloat16(device) else "float32"}
+    workers = 1 if given.launch or "threads" in known else max(common["threads"], params.get("workers", 1))
+    asked |= {"threads": 1} if workers > 1 else {}
+    more = [f"{key}={found}" for key, found in asked.items() if key not in known]
+    run(Namespace(**vars(given) | {"values": [*given.values, *more], "workers": workers}), params)
 
 
 def _preferences(given: Namespace, values: dict, by_hand: dict, larger: Mapping) -> tuple[dict, Path, dict]:
-    """(values, folder, counts of rows) for pairs, labels or scores."""
-    found = datasets.scan(given.data, columns=settings.columns(given.columns))
-    found = own.usable(found, given.method, given.data)
+    """(values, folder, counts of rows) for pairs, labels, scores or votes."""
+    found = own.usable(_read(given.data, settings.columns(given.columns)), given.method, given.data)
     if not given.drop_bad:
         datasets.demand(found)
     ready = own.prepare(found, given.method, values, by_hand, larger)
@@ -106,6 +117,17 @@ def _preferences(given: Namespace, values: dict, by_hand: dict, larger: Mapping)
         print(f"{len(found.problems)} rows are left out: {found.problems[0]}")
     print("\n".join(ready.notes))
     return ready.values | {"profile": profile, "data": str(data)}, folder, ready.counts
+
+
+def _read(source: str, columns: Mapping) -> datasets.Reading:
+    """The preferences of a file; of voted pairs, what most people prefer."""
+    if columns or not voters.are_voted(source):
+        return datasets.scan(source, columns=columns)
+    pairs = voters.read(source)
+    records, ties = voters.preferred(pairs)
+    note = (f"{len(pairs)} voted pairs: chosen is what most votes prefer, on {ties} of them as many prefer either. How "
+            "many did is strength and margin here; margin_rm, micro and autoraters read the votes themselves")
+    return datasets.Reading(records, [], len(pairs), ties, [note])
 
 
 def _own_form(given: Namespace, values: dict, by_hand: dict) -> tuple[dict, Path, dict]:

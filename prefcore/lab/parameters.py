@@ -111,14 +111,14 @@ def read(chapter: str, namespace: Mapping) -> Parameters:
     """The values that a notebook's parameters cell has bound, as one frozen object: p.beta.
 
     chapter names the file in notebooks/, whose parameters cell says which names are parameters; the values are those
-    of `namespace`, where papermill or a reader may have changed them. Changes to the repository's top, from where all
-    paths are told, as Jupyter starts a kernel in the notebook's folder.
+    of `namespace`, where papermill or a reader may have changed them; p.chapter is its name. Changes to the
+    repository's top, from where all paths are told, as Jupyter starts a kernel in the notebook's folder.
     """
     work_at_top()
     names = defaults(Path("notebooks") / f"{chapter}.ipynb")
     if missing := [name for name in names if name not in namespace]:
         raise NameError(f"{', '.join(missing)} is not set: run the parameters cell of {chapter}.ipynb first")
-    return freeze({name: namespace[name] for name in names})
+    return freeze({"chapter": chapter} | {name: namespace[name] for name in names})
 
 
 def work_at_top() -> None:

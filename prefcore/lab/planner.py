@@ -5,12 +5,13 @@ From the parameters, the models' configurations and a device; nothing else is re
 
 from collections.abc import Mapping
 from math import comb
+from pathlib import Path
 from typing import NamedTuple
 
 from prefcore.data import datasets, views
 from prefcore.data.types import Parameters, freeze
 from prefcore.engine.logps import UNFIT
-from prefcore.lab import devices, own
+from prefcore.lab import devices, duration, own
 from prefcore.lab.devices import GIB, Device
 from prefcore.lab.footprint import Memory, Step, memory, operations, outline
 
@@ -80,12 +81,17 @@ def trainings(method: str, p: Parameters) -> list[Training]:
         held_out = 2 * (p.validation_pairs + p.test_pairs)
         return [base._replace(step=shown, rows=2 * p.train_pairs, held_out=held_out, epochs=p.rl_epochs)]
     if method == "gennm":
-        made = {"rows": p.train_functions, "held_out": p.test_functions, "runs": len(p.arms) * p.seeds}
-        return [base._replace(step=one, **made), base._replace(what="adapters, SymPO", **made)]
+        named = base._replace(what="all weights", model=p.policy or f"build/{p.profile}/coder", layers=0, whole=True,
+                              step=Step(p.batch_size, p.max_prompt, p.max_name, 1))  # fmt: skip
+        taught = {"rows": p.train_functions, "held_out": p.test_functions, "runs": 3 * (p.seeds + len(p.rates))}
+        drawn = {"rows": p.asked_functions, "runs": len(p.arms) * p.seeds + len(p.sympo_rates)}
+        pairs = named._replace(what="SymPO", step=named.step._replace(answers=2), epochs=p.sympo_epochs)
+        return [named._replace(**taught), pairs._replace(**drawn)]
     if method == "napo":
-        seen = base.step._replace(prompt=picture_tokens(p.vision_policy) + p.max_prompt)
+        model = p.vision_policy or f"build/{p.profile}/biased/0"
+        seen = base.step._replace(prompt=picture_tokens(model) + p.max_prompt)
         held_out = p.validation_questions + p.test_questions
-        return [base._replace(model=p.vision_policy, step=seen, rows=p.pairs, held_out=held_out)]
+        return [base._replace(model=model, step=seen, rows=p.pairs, held_out=held_out)]
     if method == "chase_sql":
         taught = p.folds * (p.seeds + len(p.rates)) * len({"language", "channel"} & set(p.selectors))
         asked = Step(p.batch_size, 640, 1, 2)  # the longest prompt of methods/chase_sql/judges.py, and a verdict
@@ -102,8 +108,8 @@ def picture_tokens(name: str) -> int:
     """Tokens of one picture in the prompt of a vision-language model, from its configuration."""
     from transformers import AutoConfig
 
-    if not name:
-        raise ValueError("napo's default model is made by the stage `vision`; name one: --set vision_policy=...")
+    if name.startswith("build/") and not Path(name).exists():
+        raise ValueError(f"{name}: it is not there; `make repro` makes it, or name another: --set vision_policy=...")
     vision = AutoConfig.from_pretrained(name).vision_config
     return (vision.image_size // vision.patch_size) ** 2
 
@@ -247,10 +253,11 @@ def describe(method: str, values: Mapping, device: Device, fill: float = 1.0) ->
         sizes = [size / GIB for size in need[:3]]
         lines.append(f"{training.what:18}{batch:34}{sizes[0]:8.1f}{sizes[1]:10.1f}{sizes[2]:8.1f}")
     parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in found.memory.parts.items() if size >= 0.05 * GIB)
-    runs, (low, hours, high) = sum(training.runs for training, _ in found.trainings), found.hours
+    runs = sum(training.runs for training, _ in found.trainings)
+    low, hours, high = (duration.in_words(3600 * hours) for hours in found.hours)
     lines += [f"of these: {parts}", "",
-              f"{runs} runs, {found.tokens / 1e6:.3g} M tokens of training: {own.in_words(3600 * hours)} "
-              f"({own.in_words(3600 * low)} to {own.in_words(3600 * high)}); samples come on top"]  # fmt: skip
+              f"{runs} runs, {found.tokens / 1e6:.3g} M tokens of training: {hours} ({low} to {high}); "
+              "samples come on top"]  # fmt: skip
     return lines
 
 

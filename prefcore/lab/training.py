@@ -1,6 +1,7 @@
 """An arm: one policy, trained from the reference by one objective with one seed, and scored on the task's prompts."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -10,7 +11,7 @@ import pandas as pd
 from prefcore.data.types import Parameters
 from prefcore.engine import models, reference, train
 from prefcore.engine.collate import Plan
-from prefcore.lab import measures
+from prefcore.lab import kept, measures
 from prefcore.lab.tasks import Task, load_reference
 from prefcore.scoring import bank
 
@@ -77,26 +78,37 @@ def run_all(
 ) -> Runs:
     """run(arm, seed) for each arm and each of `seeds`; samples of the arms in `confirm`, for `confirm_seeds` each.
 
-    seeds: of arms that have another number of them than p.seeds.
+    seeds: of arms that have another number of them than p.seeds. Run by a command, the chapter keeps what each run has
+    said, and shares the runs with other processes (lab/kept.py). In a helper this ends the notebook.
     """
-    histories, samples, kept = [], [], None
-    tokenizer, reference = load_reference(p)
-    for s in range(p.confirm_seeds):
-        samples.append(task.write(reference, tokenizer, arm="reference", seed=s).assign(factor=0.0))
-    del reference  # each arm loads its own
-    tables = [measures.rows_of_reference(attached(task.bank("test", tokenizer), fresh_policy(p, 0)[1], tokenizer))]
-    for arm in arms:
-        for s in range(seeds.get(arm, p.seeds)):
-            trained = run(arm, s)
-            tables.append(trained.scores)
-            histories.append(trained.history)
-            if arm in p.confirm and s < p.confirm_seeds:
-                samples.append(confirm(p, task, trained, name=arm, seed=s))
-            kept = trained if (arm, s) == (keep, 0) else kept
+    tokenizer, held = load_reference(p)[0], []
+
+    def write_reference(s: int) -> kept.Tables:
+        return {"samples": task.write(load_reference(p)[1], tokenizer, arm="reference", seed=s).assign(factor=0.0)}
+
+    def score_reference() -> kept.Tables:
+        answers = attached(task.bank("test", tokenizer), fresh_policy(p, 0)[1], tokenizer)
+        return {"scores": measures.rows_of_reference(answers)}
+
+    def train_and_write(arm: str, s: int) -> kept.Tables:
+        trained = run(arm, s)
+        held.extend([trained] if (arm, s) == (keep, 0) else [])
+        asked = arm in p.confirm and s < p.confirm_seeds
+        samples = confirm(p, task, trained, name=arm, seed=s) if asked else pd.DataFrame()
+        return {"scores": trained.scores, "history": trained.history} | ({"samples": samples} if len(samples) else {})
+
+    runs = {f"reference-{s}": partial(write_reference, s) for s in range(p.confirm_seeds)}
+    runs |= {"reference": score_reference}
+    runs |= {f"{arm}-{s}": partial(train_and_write, arm, s) for arm in arms for s in range(seeds.get(arm, p.seeds))}
+    found = kept.tables_of(p, runs)
+    if kept.is_helper():
+        raise SystemExit("this process has made its share of the runs")
+    tables, histories, samples = ([run[name] for run in found.values() if name in run]
+                                  for name in ("scores", "history", "samples"))  # fmt: skip
     written = pd.concat(samples)
     if "gold" in written:
         tables.append(written[["arm", "seed", "id"]].assign(**{measures.CONFIRMED: written["gold"]}))
-    return Runs(pd.concat(tables), pd.concat(histories), written, kept)
+    return Runs(pd.concat(tables), pd.concat(histories), written, held[0] if held else run(keep, 0))
 
 
 def attached(answers: bank.Bank, policy, tokenizer) -> Plan:
@@ -116,13 +128,19 @@ def tune(
         return chosen, pd.DataFrame()
     tokenizer, _ = load_reference(p)
     ratings = measures.ratings_of(task.bank("validation", tokenizer), task.chosen_by)
-    tried = {}
+    runs = {f"{arm}-{rate:g}-tried": partial(_scores, run, arm, rate) for arm in arms for rate in p.rates}
+    tables, tried = kept.tables_of(p, runs), {}
     for arm in arms:
-        found = {rate: measures.summarise(run(arm, rate).scores, ratings, p).iloc[0] for rate in p.rates}
+        scores = {rate: tables[f"{arm}-{rate:g}-tried"]["scores"] for rate in p.rates}
+        found = {rate: measures.summarise(rows, ratings, p).iloc[0] for rate, rows in scores.items()}
         chosen[arm] = max(found, key=lambda rate: found[rate]["estimate"])
         tried |= {(arm, rate): {"rho": row["estimate"], "nats": row["nats"]} for rate, row in found.items()}
     table = pd.DataFrame(tried).T.rename_axis(["arm", "rate"]).reset_index()
     return chosen, table.assign(chosen=table["arm"].map(chosen) == table["rate"])
+
+
+def _scores(run: Callable[[str, float], Arm], arm: str, rate: float) -> kept.Tables:
+    return {"scores": run(arm, rate).scores}
 
 
 def confirm(p: Parameters, task: Task, arm: Arm, *, name: str, seed: int) -> pd.DataFrame:

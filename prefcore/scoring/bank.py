@@ -12,7 +12,6 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
-from uuid import uuid4
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -90,10 +89,8 @@ def log_ratios(policy, plan: Plan, *, cache: Path | None = None) -> np.ndarray:
         return load_file(path)["ratios"]
     ratios = reference.score_attached(policy, plan) - plan.ref_logps
     if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(f".{uuid4().hex}.partial")  # another process may be writing the same
-        save_file({"ratios": ratios}, aside)
-        aside.rename(path)
+        with files.whole(path) as aside:
+            save_file({"ratios": ratios}, aside)
     return ratios
 
 

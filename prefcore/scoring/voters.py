@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from prefcore.data.chats import unpack
 from prefcore.data.rows import SUFFIXES, DataError, Row, fault, read_text, refuse_weight, rows, short, usable_rows
-from prefcore.data.types import Parameters
+from prefcore.data.types import Pair, Parameters
 from prefcore.scoring import votes
 from prefcore.scoring.votes import VotedPair
 
@@ -74,6 +74,32 @@ def read_enough(source: str) -> list[VotedPair]:
         what = f"{len(pairs)} pairs in {len(_groups(pairs))} groups that share no text leave none for {lacking[0]}"
         raise DataError(f"{source}: {what}; give at least 10 pairs of different texts")
     return pairs
+
+
+def are_voted(source: str) -> bool:
+    """Whether the first row of this file or folder shows two texts that are equal in rank, with votes on them."""
+    path = Path(source)
+    if not path.exists() or path.is_dir() and not any(path.glob("pairs.*")):
+        return False
+    try:
+        names = set(next(iter(usable_rows(str(_places(source)[0])))).values)
+    except (DataError, StopIteration):
+        return False  # whoever reads the rows says what is wrong
+    return bool(names & {"votes", "vote", "votes_a"}) and (names >= {"a", "b"} or names >= {"arg1", "arg2"})
+
+
+def preferred(pairs: Sequence[VotedPair]) -> tuple[list[Pair], int]:
+    """(a preference of each pair, by most of its votes; how many pairs are left out, as half prefer either text).
+
+    strength is the share that prefers the chosen text, margin how far that is above the others' share, in (0, 1].
+    """
+    made = []
+    for pair in pairs:
+        first, strength = pair.share > 0.5, max(pair.share, 1 - pair.share)
+        chosen, rejected = (pair.a, pair.b) if first else (pair.b, pair.a)
+        if strength > 0.5:
+            made.append(Pair(pair.id, pair.prompt, chosen, rejected, margin=2 * strength - 1, strength=strength))
+    return made, len(pairs) - len(made)
 
 
 def _join(pairs: Sequence[VotedPair]) -> list[VotedPair]:

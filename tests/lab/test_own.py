@@ -113,13 +113,6 @@ def test_many_rows_are_trained_at_the_rates_of_the_larger_profile():
     assert own.rates(values, larger, 3.9) == own.rates({}, larger, 9.0) == {}
 
 
-def test_the_forecast_counts_every_arm_seed_try_and_pass():
-    values = {"arms": ["dpo", "sft"], "seeds": 3, "rates": [1e-3], "epochs": 2}
-    runs, seconds = own.forecast(values, rows=300, held_out=60, tokens=50.0, speed=1000.0)
-    assert runs == 8 and seconds == 8 * (600 + 120) * 50 / 1000
-    assert own.in_words(5) == "5 seconds" and own.in_words(600) == "10 minutes" and own.in_words(9000) == "2.5 hours"
-
-
 # --- folders --------------------------------------------------------------------------------------------------------
 
 

@@ -146,7 +146,7 @@ def test_a_notebook_reads_what_its_parameters_cell_names_and_nothing_else(tmp_pa
     write(tmp_path / "notebooks" / "n.ipynb", "profile = 'quick'\nbeta = 0.1\nrates = []")
     monkeypatch.chdir(tmp_path / "notebooks")
     p = parameters.read("n", {"profile": "quick", "beta": 0.5, "rates": [1.0], "rate": 3.0, "In": [], "loss": len})
-    assert p._asdict() == {"profile": "quick", "beta": 0.5, "rates": [1.0]} and p.beta == 0.5
+    assert p._asdict() == {"chapter": "n", "profile": "quick", "beta": 0.5, "rates": [1.0]} and p.beta == 0.5
     assert Path.cwd() == tmp_path  # paths are told from the repository's top
     with pytest.raises(AttributeError):
         p.beta = 0.1

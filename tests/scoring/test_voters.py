@@ -87,3 +87,20 @@ def test_too_few_pairs_and_nothing_but_ties_are_refused_at_once(pairs):
         voters.read_enough(pairs(n=3))
     with pytest.raises(DataError, match="all votes on all 20 pairs are ties"):
         voters.read_enough(pairs(votes=[0.5, "tie"]))
+
+
+def test_what_most_votes_prefer_is_chosen_and_half_against_half_is_left_out(pairs):
+    path = pairs({"a": "x", "b": "y", "votes": [0, 0, 0, 1]}, {"a": "u", "b": "v", "votes": [1, 0]}, n=1, votes=[1, 1])
+    assert voters.are_voted(path)
+    made, ties = voters.preferred(voters.read(path))
+    said = {(pair.prompt, pair.chosen, pair.rejected): (pair.strength, pair.margin) for pair in made}
+    assert said == {("topic 0", "good 0", "bad 0"): (1.0, 1.0), ("", "y", "x"): (0.75, 0.5)} and ties == 1
+
+
+def test_preferences_with_votes_and_files_that_cannot_be_read_are_no_voted_pairs(tmp_path):
+    path = tmp_path / "own.jsonl"
+    for row in ({"prompt": "p", "chosen": "a", "rejected": "b", "votes": [1, 0]}, {"a": "x", "b": "y"}):
+        path.write_text(json.dumps(row))
+        assert not voters.are_voted(str(path))
+    path.write_text("{")
+    assert not voters.are_voted(str(path)) and not voters.are_voted(str(tmp_path))

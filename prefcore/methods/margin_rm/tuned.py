@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from prefcore.data import files
 from prefcore.data.types import Pair, Parameters
 from prefcore.engine import collate, content, models, ranks, reference
 from prefcore.scoring import reward_model
@@ -66,8 +67,7 @@ def run(
             reward_model.save(model, tokenizer, model_folder)
         folder.mkdir(parents=True, exist_ok=True)
         history.to_csv(folder / "history.csv", index=False)
-        aside = folder / "probability.partial"
-        pd.DataFrame({"probability": probability}).to_csv(aside, index=False)
-        aside.rename(folder / "probability.csv")  # written last and at once: what is there is whole
+        with files.whole(folder / "probability.csv") as aside:  # written last: what is there is whole
+            pd.DataFrame({"probability": probability}).to_csv(aside, index=False)
     ranks.wait()
     return Run(probability, history)

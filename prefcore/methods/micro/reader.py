@@ -9,13 +9,13 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
-from uuid import uuid4
 
 import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
+from prefcore.data import files
 from prefcore.data.types import Parameters
 from prefcore.engine import collate, models, reference
 from prefcore.engine.decoder import find_layers
@@ -72,10 +72,8 @@ def _kept(texts: Sequence[str], rater, tokenizer, named: str) -> np.ndarray:
     path = CACHE / f"{hashlib.sha256(repr((VERSION, named, list(texts))).encode()).hexdigest()}.safetensors"
     if not path.exists():
         states = np.ascontiguousarray(last_states(texts, rater, tokenizer))
-        CACHE.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(f".{uuid4().hex}.partial")  # another process may be writing the same
-        save_file({"states": states}, aside)
-        aside.rename(path)
+        with files.whole(path) as aside:
+            save_file({"states": states}, aside)
     return load_file(path)["states"]
 
 

@@ -72,8 +72,8 @@ def fit_biased(p: Parameters, build: Path) -> None:
     metrics/<profile>/biased.json: how biased each came out.
 
     Each has a tower, a projector and taught rows of its own, and is taught in rounds until it sees (`least_neutral`)
-    and both biases lie in `bias_band`; from round to round the rate is halved, and what is planted moves by half of
-    what was missing: at the full rate a bias swings from 0.3 to 0.9 from one round to the next.
+    and both biases lie in `bias_band`; from round to round the rate is halved, down to an eighth, and what is planted
+    moves by half of what was missing: at the full rate a bias swings from 0.3 to 0.9 from one round to the next.
     """
     device = models.choose_device(p.device, p.threads)
     facts, report = archive.read_facts(archive.ARCHIVE, "train"), {}
@@ -86,7 +86,7 @@ def fit_biased(p: Parameters, build: Path) -> None:
         model, shares = model.to(device), {"language": p.language_bias, "vision": p.vision_bias}
         for turn in range(p.taught_rounds):
             rows = pictures.teach(facts, p.taught_rows, shares, (p.seed, start, turn), p.seed)
-            how = {"learning_rate": p.taught_learning_rate / 2**turn, "seed": p.seed + start}
+            how = {"learning_rate": p.taught_learning_rate / 2 ** min(turn, 3), "seed": p.seed + start}
             teach(model, processor, rows, max_completion=p.max_completion, **how, label=f"start {start}, {turn}")
             found = graded_biases(model, processor, checked, max_completion=p.max_completion)
             print(f"starting model {start}, round {turn}: planted {shares}, graded {found}")

@@ -2,8 +2,6 @@
 
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -83,27 +81,9 @@ def answer_of(body):
 
 
 @pytest.fixture
-def server():
+def server(chat_server):
     """The address of a server of the chat protocol behind which `answer_of` sits, and the bodies that it saw."""
-    seen = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            seen.append(body["messages"][-1]["content"])
-            text = json.dumps({"choices": [{"message": {"content": answer_of(seen[-1])}}]})
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(text.encode())
-
-        def log_message(self, *_):
-            pass
-
-    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=made.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{made.server_port}/v1#toy", seen
-    made.shutdown()
-    made.server_close()
+    return chat_server(answer_of)
 
 
 def embed(texts):
