@@ -1,6 +1,6 @@
 """The settings for the hub run: weights of the same architectures at toy size, rows in the data sets' own columns.
 
-`python -m pytest -m hub` runs every method to its end (about half a minute each); `make test` checks the names alone.
+`python -m pytest -m hub` runs every method to its end (about ten seconds each); `make test` checks the names alone.
 """
 
 import json
