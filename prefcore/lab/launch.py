@@ -25,7 +25,7 @@ SHARDS = {  # what a configuration of FSDP may say
     "fsdp_version": 2, "fsdp_reshard_after_forward": True, "fsdp_auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
     "fsdp_state_dict_type": "FULL_STATE_DICT", "fsdp_offload_params": False, "fsdp_activation_checkpointing": False,
 }  # fmt: skip
-GRACE = 3  # seconds in which the others can say what went wrong: the first that ends, ends all
+GRACE = 8  # seconds in which the others can say what went wrong: the first that ends, ends all
 
 
 def execute(path: str | Path, output: str | Path, values: Mapping, config: str = "", *, workers: int = 1) -> bool:
