@@ -93,17 +93,17 @@ def folder_of(p: Parameters) -> Path:
     """
     digest = hashlib.sha256(repr(sorted(p._asdict().items())).encode())
     digest.update(Path("notebooks", f"{p.chapter}.ipynb").read_bytes())
-    digest.update(_inputs(p.profile, p.data).encode())
+    digest.update(_inputs(p.profile, p.data, p.policy).encode())
     return Path(".checkpoints") / p.profile / p.chapter / "kept" / digest.hexdigest()[:16]
 
 
 @cache
-def _inputs(profile: str, data: str) -> str:
-    """sha256 over the package, and over what the default data or one's own file hold."""
+def _inputs(profile: str, data: str, policy: str) -> str:
+    """sha256 over the package, and over what the default data, or one's own file and a model's folder, hold."""
     package, build = Path(__file__).parents[1], Path("build") / profile
     paths = sorted(package.rglob("*.py"))
     paths += [Path(data)] if data else [Path("banks") / f"{profile}.jsonl", *sorted(build.glob("*.jsonl"))]
-    paths += [] if data else sorted(build.glob("*/*.safetensors"))
+    paths += sorted(Path(policy).glob("*.safetensors") if data else build.glob("*/*.safetensors"))
     digest = hashlib.sha256()
     for path in paths:
         if path.is_file():

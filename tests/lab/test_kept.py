@@ -88,7 +88,7 @@ def test_the_run_of_a_process_that_was_killed_is_made_by_the_other(tmp_path):
 
 def test_the_folder_is_another_one_when_parameters_notebook_data_or_models_change(tmp_path):
     with chdir(tmp_path):
-        p = freeze({"chapter": "dpo", "profile": "toy", "data": "", "beta": 0.1})
+        p = freeze({"chapter": "dpo", "profile": "toy", "data": "", "policy": "m", "beta": 0.1})
         files = ["notebooks/dpo.ipynb", "banks/toy.jsonl", "build/toy/preferences.jsonl",
                  "build/toy/gold/model.safetensors"]  # fmt: skip
         for name in files:
@@ -101,11 +101,13 @@ def test_the_folder_is_another_one_when_parameters_notebook_data_or_models_chang
             folders.append(kept.folder_of(p))
         kept._inputs.cache_clear()
         assert folders[-1] == kept.folder_of(p) and len(set(folders)) == len(folders)
-        Path("own.jsonl").write_text("1")
-        own = kept.folder_of(p._replace(data="own.jsonl"))
-        Path("own.jsonl").write_text("2")
-        kept._inputs.cache_clear()
-        assert own != kept.folder_of(p._replace(data="own.jsonl"))
+        Path("m").mkdir()
+        own = [kept.folder_of(p._replace(data="own.jsonl"))]
+        for name in ("own.jsonl", "m/model.safetensors"):
+            Path(name).write_text("1")
+            kept._inputs.cache_clear()
+            own.append(kept.folder_of(p._replace(data="own.jsonl")))
+        assert len(set(own)) == 3
 
 
 def test_nothing_is_kept_of_a_notebook_that_a_person_runs_by_hand(tmp_path, monkeypatch):
