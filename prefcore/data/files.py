@@ -31,7 +31,7 @@ def whole(path: Path) -> Iterator[Path]:
     aside = path.with_name(f"{path.name}.{uuid4().hex}.partial")
     try:
         yield aside
-        aside.rename(path)
+        aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
 

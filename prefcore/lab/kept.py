@@ -19,7 +19,6 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from prefcore.data.types import Parameters
-from prefcore.engine import ranks
 
 ROLE = "PREFCORE_ROLE"  # in the environment of a chapter that a command runs: "chapter", or "helper" of one
 SAID = "said.txt"  # written last: a run with it is whole
@@ -30,6 +29,8 @@ def tables_of(p: Parameters, runs: Mapping[str, Callable[[], Mapping[str, pd.Dat
     """The tables of each run. Of a notebook that a person runs cell by cell nothing is kept: its cells may have changed
     since it was saved; nor of one whose steps several processes take.
     """
+    from prefcore.engine import ranks  # which imports torch, and whoever starts a notebook needs none
+
     if ROLE not in os.environ or ranks.world() > 1:
         return {name: dict(make()) for name, make in runs.items()}
     return share(folder_of(p), runs)
