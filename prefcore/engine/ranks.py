@@ -59,14 +59,6 @@ def check_agreement(value: str, what: str) -> None:
         )
 
 
-def first_says(answer: bool) -> bool:
-    """The answer of process 0, for all: of a file that one process may see a moment before another."""
-    said = [answer]
-    if world() > 1:
-        distributed.broadcast_object_list(said)
-    return said[0]
-
-
 # --- a step's examples ----------------------------------------------------------------------------------------------
 
 

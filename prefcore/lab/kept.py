@@ -90,21 +90,27 @@ def _keep(place: Path, make: Callable[[], Mapping[str, pd.DataFrame]]) -> None:
 def folder_of(p: Parameters) -> Path:
     """Where the runs of a chapter are kept, beside its checkpoints; another one when anything that decides changes.
 
-    A hub id among the parameters is taken at its word.
+    A folder among the parameters stands for the weights in it; a hub id is taken at its word.
     """
     digest = hashlib.sha256(repr(sorted(p._asdict().items())).encode())
     digest.update(Path("notebooks", f"{p.chapter}.ipynb").read_bytes())
-    digest.update(_inputs(p.profile, p.data, p.policy).encode())
+    folders = {value for value in p._asdict().values() if isinstance(value, str) and value and Path(value).is_dir()}
+    digest.update(_inputs(p.profile, p.data, tuple(sorted(folders))).encode())
     return Path(".checkpoints") / p.profile / p.chapter / "kept" / digest.hexdigest()[:16]
 
 
 @cache
-def _inputs(profile: str, data: str, policy: str) -> str:
-    """sha256 over the package, and over what the default data, or one's own file and a model's folder, hold."""
+def _inputs(profile: str, data: str, folders: tuple[str, ...]) -> str:
+    """sha256 over the package, what the default data, or one's own file, hold, and the weights in these folders."""
     package, build = Path(__file__).parents[1], Path("build") / profile
     paths = sorted(package.rglob("*.py"))
-    paths += [Path(data)] if data else [Path("banks") / f"{profile}.jsonl", *sorted(build.glob("*.jsonl"))]
-    paths += sorted(Path(policy).glob("*.safetensors") if data else build.glob("*/*.safetensors"))
+    if data:
+        paths += sorted(Path(data).rglob("*")) if Path(data).is_dir() else [Path(data)]
+    else:
+        paths += [Path("banks") / f"{profile}.jsonl", *sorted(build.glob("*.jsonl"))]
+        paths += sorted(build.rglob("*.safetensors"))
+    for folder in folders:
+        paths += sorted(Path(folder).glob("*.safetensors"))
     digest = hashlib.sha256()
     for path in paths:
         if path.is_file():

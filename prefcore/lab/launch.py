@@ -64,7 +64,8 @@ def execute(path: str | Path, output: str | Path, values: Mapping, config: str =
 @contextmanager
 def helpers(path: str | Path, values: Mapping, count: int) -> Iterator[None]:
     """While it is open, so many processes take part in the runs of the chapter, where it has some to share."""
-    if count < 1 or "training.run_all(" not in Path(path).read_text(encoding="utf-8"):
+    chapter = Path(path).read_text(encoding="utf-8")
+    if count < 1 or not ("training.run_all(" in chapter or "kept.is_helper(" in chapter):
         yield
         return
     with TemporaryDirectory() as folder:

@@ -90,7 +90,7 @@ def test_the_folder_is_another_one_when_parameters_notebook_data_or_models_chang
     with chdir(tmp_path):
         p = freeze({"chapter": "dpo", "profile": "toy", "data": "", "policy": "m", "beta": 0.1})
         files = ["notebooks/dpo.ipynb", "banks/toy.jsonl", "build/toy/preferences.jsonl",
-                 "build/toy/gold/model.safetensors"]  # fmt: skip
+                 "build/toy/gold/model.safetensors", "build/toy/biased/0/model.safetensors"]  # fmt: skip
         for name in files:
             Path(name).parent.mkdir(parents=True, exist_ok=True)
             Path(name).write_text("{}")
@@ -103,11 +103,16 @@ def test_the_folder_is_another_one_when_parameters_notebook_data_or_models_chang
         assert folders[-1] == kept.folder_of(p) and len(set(folders)) == len(folders)
         Path("m").mkdir()
         own = [kept.folder_of(p._replace(data="own.jsonl"))]
-        for name in ("own.jsonl", "m/model.safetensors"):
+        for name in ("own.jsonl", "m/model.safetensors", "m/model-2.safetensors"):
             Path(name).write_text("1")
             kept._inputs.cache_clear()
             own.append(kept.folder_of(p._replace(data="own.jsonl")))
-        assert len(set(own)) == 3
+        Path("shards").mkdir()
+        own.append(kept.folder_of(p._replace(data="shards")))
+        Path("shards/a.jsonl").write_text("1")
+        kept._inputs.cache_clear()
+        own.append(kept.folder_of(p._replace(data="shards")))
+        assert len(set(own)) == 6
 
 
 def test_nothing_is_kept_of_a_notebook_that_a_person_runs_by_hand(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """A starting model with all that its arms share: its automatic answers, the attached plan, what it is measured on."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import pandas as pd
@@ -8,6 +9,7 @@ import pandas as pd
 from prefcore.data.types import Example, Parameters
 from prefcore.engine import collate
 from prefcore.engine.collate import Plan
+from prefcore.lab import kept
 from prefcore.methods.napo import negatives, probes, trainer, vision, vqa
 from prefcore.methods.napo.probes import Held
 from prefcore.methods.napo.vqa import Arm, Task
@@ -51,6 +53,32 @@ def open_start(p: Parameters, task: Task, number: int) -> Start:
         plan = vision.attach(plan, policy, [prompt.image for prompt in prompts], p.precision)
     held = (probes.hold(some, task.album, model, processor, p) for some in (task.validation, task.test))
     return Start(number, processor, model, rows, answers, plan, *held)
+
+
+def run_all(p: Parameters, task: Task, first: Start, train: Callable[[Arm, Start], Trained]) -> Trained:
+    """Every starting model as it is, then train(arm, start) for each arm that has so many of them; all tables joined.
+
+    What each run has said is kept until the chapter has finished, and shared with other processes (lab/kept.py).
+    """
+
+    @lru_cache(maxsize=1)
+    def opened(number: int) -> Start:
+        return first if number == 0 else open_start(p, task, number)
+
+    def measure(number: int) -> kept.Tables:
+        print(f"starting model {number}: {negatives.count(opened(number).plan.examples)}")
+        return measure_base(p, task, opened(number))._asdict()
+
+    def train_and_measure(number: int, arm: Arm) -> kept.Tables:
+        return train(arm, opened(number))._asdict()
+
+    runs = {}
+    for number in range(p.seeds):
+        runs[f"base-{number}"] = partial(measure, number)
+        some = [arm for arm in task.arms if number < arm.starts]
+        runs |= {f"{arm.name}-{number}": partial(train_and_measure, number, arm) for arm in some}
+    found = kept.tables_of(p, runs).values()
+    return Trained(*(pd.concat([tables[name] for tables in found]) for name in Trained._fields))
 
 
 def measure_base(p: Parameters, task: Task, start: Start, split: str = "test") -> Trained:

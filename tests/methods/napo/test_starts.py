@@ -79,3 +79,31 @@ def test_a_rate_is_chosen_by_the_measure_among_those_that_keep_the_rest():
     assert starts.choose_rate(tried, base, "odds", allowed=-0.5) == 1e-4  # none keeps it: the lowest
     own = {rate: table.drop(columns="neutral") for rate, table in tried.items()}
     assert starts.choose_rate(own, base.drop(columns="neutral"), "odds", allowed=0.05) == 1e-3
+
+
+def test_every_starting_model_is_opened_once_for_all_its_arms_and_the_first_one_not_again(p, monkeypatch, capsys):
+    opened, done = [], []
+
+    def open_start(p, task, number):
+        opened.append(number)
+        return make_start(number)
+
+    def make_start(number):
+        empty = type("Plan", (), {"examples": []})
+        return starts.Start(number, None, None, [], ([], []), empty, None, None)
+
+    def trained(arm, start):
+        done.append((arm, start.number))
+        table = pd.DataFrame({"arm": [arm], "seed": [start.number]})
+        return starts.Trained(table, table, table.assign(step=1))
+
+    monkeypatch.setattr(starts, "open_start", open_start)
+    monkeypatch.setattr(starts, "measure_base", lambda p, task, start: trained("base", start))
+    arms = [Arm("napo-35", "napo", 0.35, 3), Arm("mae-35", "mae", 0.35, 2)]
+    task = type("Task", (), {"arms": arms})
+    found = starts.run_all(p._replace(seeds=3), task, make_start(0), lambda arm, start: trained(arm.name, start))
+    assert opened == [1, 2]
+    assert done == [("base", 0), ("napo-35", 0), ("mae-35", 0), ("base", 1), ("napo-35", 1), ("mae-35", 1),
+                    ("base", 2), ("napo-35", 2)]  # fmt: skip
+    assert list(zip(found.table["arm"], found.table["seed"], strict=True)) == done and len(found.history) == 8
+    assert capsys.readouterr().out.count("starting model") == 3
