@@ -225,10 +225,16 @@ def of_two(processes, rows, folder):
     both = [processes.Process(target=work, args=(rank, port, folder, rows, queue)) for rank in range(2)]
     for process in both:
         process.start()
-    found = dict(queue.get(timeout=500) for _ in both)
+    found = {}
+    while len(found) < len(both):
+        rank, said = queue.get(timeout=500)
+        if isinstance(said, str):  # it failed, and the other one would wait for it
+            for process in both:
+                process.kill()
+            pytest.fail(f"process {rank}: {said}")
+        found[rank] = said
     for process in both:
         process.join(60)
-    assert not [said for said in found.values() if isinstance(said, str)], "\n".join(map(str, found.values()))
     return found
 
 
