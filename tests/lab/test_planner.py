@@ -57,10 +57,12 @@ MEASURED = (Peak(rows=4), Peak(rows=8), Peak(top=4), Peak(rows=4, prompt=128, to
 def test_measured_peaks_are_within_20_percent_of_the_expected_and_between_low_and_high():
     """Whole models and adapters, two batches and two lengths, each trained in a process of its own."""
     with ThreadPoolExecutor(2) as two:
-        for case, found in zip(MEASURED, two.map(peaks.run, MEASURED), strict=True):
-            low, expected, high = (size / 2**20 for size in found["planned"])
-            assert low <= found["peak"] <= high, case
-            assert expected == pytest.approx(found["peak"], rel=0.2), case
+        found = list(two.map(peaks.run, [*MEASURED, *MEASURED]))
+    for case, one, other in zip(MEASURED, found, found[len(MEASURED) :], strict=False):
+        low, expected, high = (size / 2**20 for size in one["planned"])
+        peak = max(one["peak"], other["peak"])  # what the C library gives back in time differs from run to run
+        assert low <= peak <= high, case
+        assert expected == pytest.approx(peak, rel=0.2), case
 
 
 @pytest.mark.parametrize("layers", [1, 3, 4])
