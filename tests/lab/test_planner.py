@@ -60,9 +60,9 @@ def test_measured_peaks_are_within_20_percent_of_the_expected_and_between_low_an
         found = list(two.map(peaks.run, [*MEASURED, *MEASURED]))
     for case, one, other in zip(MEASURED, found, found[len(MEASURED) :], strict=False):
         low, expected, high = (size / 2**20 for size in one["planned"])
-        peak = max(one["peak"], other["peak"])  # what the C library gives back in time differs from run to run
-        assert low <= peak <= high, case
-        assert expected == pytest.approx(peak, rel=0.2), case
+        least, most = sorted((one["peak"], other["peak"]))  # the C library does not always give back in time
+        assert low <= least and most <= high, case
+        assert expected == pytest.approx(most, rel=0.2), case
 
 
 @pytest.mark.parametrize("layers", [1, 3, 4])
