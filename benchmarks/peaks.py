@@ -6,12 +6,17 @@ memory has grown at most since its libraries were loaded. One thread; the rows' 
 
 import argparse
 import json
+import os
 import random
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
+
+DEFAULT: dict[str, str] = {}  # the C library's own way
+# what is freed is given back at once, so that what is left is in use
+AT_ONCE = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
 class Peak(NamedTuple):
@@ -63,10 +68,10 @@ def main() -> None:
               f"{found['peak']:7.0f}{high:7.0f}  {expected / found['peak'] - 1:+.0%}", flush=True)  # fmt: skip
 
 
-def run(case: Peak) -> dict:
+def run(case: Peak, allocator: dict[str, str] = DEFAULT) -> dict:
     """`measure` in a process of its own. RuntimeError with what it said where it fails."""
     command = [sys.executable, "-m", "benchmarks.peaks", "--case", json.dumps(case._asdict())]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | allocator)
     if done.returncode:
         raise RuntimeError(f"{case}: {done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])

@@ -65,7 +65,7 @@ def execute(path: str | Path, output: str | Path, values: Mapping, config: str =
 def helpers(path: str | Path, values: Mapping, count: int) -> Iterator[None]:
     """While it is open, so many processes take part in the runs of the chapter, where it has some to share."""
     chapter = Path(path).read_text(encoding="utf-8")
-    if count < 1 or not ("training.run_all(" in chapter or "kept.is_helper(" in chapter):
+    if count < 1 or not ("training.run_all(" in chapter or "kept.end_helper(" in chapter):
         yield
         return
     with TemporaryDirectory() as folder:
