@@ -85,7 +85,7 @@ $(BCO)/.complete: $(ENV)
 	test -e $@ || $(BIN)/python $(PIP) --no-deps --upgrade --target $(BCO) trl==1.13.0
 	@touch $@
 
-site: $(SITE)/.complete  ## site/, results as pages to read, from executed studies (runs/study) and committed metrics
+site: $(SITE)/.complete  ## site/, results as pages to read, from executed studies (runs/study, kept in docs/executed) and committed metrics
 	@rm -rf build/site
 	@$(SITE)/bin/python -m docs.pages build/site/pages
 	@$(SITE)/bin/python -m sphinx -q -W -c docs -d build/site/doctrees build/site/pages build/site/html

@@ -36,11 +36,11 @@ def write(folder: Path, root: Path = Path(".")) -> None:
     metrics = {path.stem: json.loads(path.read_text(encoding="utf-8"))
                for path in sorted((root / "metrics" / "study").glob("*.json"))}  # fmt: skip
     order = [name for name in params["methods"] if (root / "notebooks" / f"{name}.ipynb").exists()]
+    for name in order:
+        keep(name, root)
     found = {name: chapter(name, metrics.get(name, {}), params, root) for name in order if name != "overview"}
     for name, made in found.items():
-        gone = not made.page and (root / "site" / "chapters" / f"{name}.html").exists()
-        words = ["a page" if made.page else "no page", made.remark, "the one in site/ goes" if gone else ""]
-        print(f"{name}: {', '.join(filter(None, words))}")
+        print(f"{name}: {', '.join(filter(None, ['a page' if made.page else 'no page', made.remark]))}")
         if made.page:
             text = json.dumps(made.page, ensure_ascii=False, indent=1)
             (folder / "chapters" / f"{name}.ipynb").write_text(text, encoding="utf-8")
@@ -79,17 +79,27 @@ class Chapter(NamedTuple):
     figures: Sequence[str] = ()
 
 
+def keep(method: str, root: Path) -> None:
+    """Keep the executed study chapter in docs/executed/, which is committed: runs/ is not, and a page outlives it."""
+    ran, kept = root / "runs" / "study" / method / "notebook.ipynb", root / "docs" / "executed" / f"{method}.ipynb"
+    if ran.exists():
+        try:
+            chapters.read(ran)
+        except ValueError as error:
+            print(f"{method}: the notebook in runs/study/ {error}")
+        else:
+            kept.parent.mkdir(exist_ok=True)
+            shutil.copyfile(ran, kept)
+
+
 def chapter(method: str, metrics: Mapping, params: Mapping, root: Path) -> Chapter:
     """The study of one method, where it has run, is complete and can be held against committed metrics."""
-    path = root / "runs" / "study" / method / "notebook.ipynb"
+    path = root / "docs" / "executed" / f"{method}.ipynb"
     if not path.exists():
         return Chapter(None, "no executed notebook was there to show" if metrics else "not run")
     if "claims" not in metrics:
         return Chapter(None, "its executed notebook has no committed metrics beside it")
-    try:
-        cells = chapters.read(path)
-    except ValueError as error:
-        return Chapter(None, f"its notebook {error}")
+    cells = chapters.read(path)
     now = params["common"] | (params["methods"][method] or {}) | (params["study"][method] or {})
     committed = chapters.read_source(root / "notebooks" / f"{method}.ipynb")
     differ = len(chapters.differing(cells, metrics["claims"]))

@@ -12,7 +12,7 @@ from docs import chapters, pages
 ROOT = Path(__file__).parents[1]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 READ = ("params.yaml", "dvc.lock", "study", "requirements.lock", "pyproject.toml", "metrics", "figures", "notebooks",
-        "banks", "benchmarks", "docs", "scores")  # fmt: skip
+        "banks", "benchmarks", "scores")  # fmt: skip
 PICTURE = {"output_type": "display_data", "data": {"image/png": "iVBORw0KGgo="}, "metadata": {}}
 CLAIM = {"claim": "a gains more", "test": "rho of a − b, 9 units × 3 training seed(s)", "verdict": "held",
          "estimate": 0.0204, "low": 0.01, "high": 0.031}  # fmt: skip
@@ -161,6 +161,9 @@ def root(tmp_path):
     """The repository's files that pages read, with no run in it."""
     for name in READ:
         (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "docs").mkdir()
+    for path in (ROOT / "docs").glob("*.md"):
+        (tmp_path / "docs" / path.name).symlink_to(path)
     return tmp_path
 
 
@@ -194,12 +197,21 @@ def test_without_a_run_every_chapter_is_named_on_the_front_page_and_none_has_a_p
     assert capsys.readouterr().out.count("no page") == len(PARAMS["methods"]) - 1
 
 
-def test_a_page_that_a_checkout_without_its_run_takes_away_is_named(root, capsys):
-    (root / "site" / "chapters").mkdir(parents=True)
-    (root / "site" / "chapters" / "kto.html").touch()
+def test_a_page_outlives_the_run_that_made_it(root):
+    method, claims = study_with_claims()
+    finished(root, method, claims)
     pages.write(root / "out", root)
-    printed = capsys.readouterr().out
-    assert printed.count("the one in site/ goes") == 1 and "the one in site/ goes\nbco" in printed
+    page = (root / "out" / "chapters" / f"{method}.ipynb").read_bytes()
+    shutil.rmtree(root / "runs")
+    pages.write(root / "out", root)
+    assert (root / "out" / "chapters" / f"{method}.ipynb").read_bytes() == page
+
+
+def test_every_committed_executed_chapter_is_whole_and_has_metrics_beside_it():
+    kept = sorted((ROOT / "docs" / "executed").glob("*.ipynb"))
+    assert kept
+    for path in kept:
+        assert chapters.read(path) and (ROOT / "metrics" / "study" / f"{path.stem}.json").exists()
 
 
 def test_columns_in_an_output_are_not_wrapped():
@@ -231,11 +243,16 @@ def test_a_run_has_a_page_and_one_with_other_verdicts_says_so_in_both_places(roo
     assert "{warning}" in page.read_text(encoding="utf-8")
 
 
-def test_a_half_run_or_uncommitted_study_has_no_page_and_says_why(root):
+def test_a_half_run_or_uncommitted_study_has_no_page_and_says_why(root, capsys):
     method, claims = study_with_claims()
     path = finished(root, method, claims)
-    path.write_text(path.read_text().replace('"execution_count": 1', '"execution_count": null', 1))
-    assert "still running" in pages.chapter(method, {"claims": claims}, PARAMS, root).remark
+    whole = path.read_text()
+    path.write_text(whole.replace('"execution_count": 1', '"execution_count": null', 1))
+    pages.keep(method, root)
+    assert "still running" in capsys.readouterr().out
+    assert "no executed notebook" in pages.chapter(method, {"claims": claims}, PARAMS, root).remark
+    path.write_text(whole)
+    pages.keep(method, root)
     assert "no committed metrics" in pages.chapter(method, {}, PARAMS, root).remark
 
 
