@@ -54,14 +54,14 @@ MEASURED = (Peak(rows=4), Peak(rows=8), Peak(top=4), Peak(rows=4, prompt=128, to
 
 
 @pytest.mark.timeout(300)
-def test_measured_peaks_lie_between_low_and_high_and_what_is_in_use_is_within_a_third_of_low():
+def test_measured_peaks_lie_between_low_and_high_and_what_is_in_use_within_half_again_of_low():
     """Whole models and adapters, two batches and two lengths, each trained in a process of its own."""
     with ThreadPoolExecutor(2) as two:
         usual = list(two.map(peaks.run, MEASURED))
         in_use = list(two.map(lambda case: peaks.run(case, peaks.AT_ONCE), MEASURED))
     for case, one, other in zip(MEASURED, usual, in_use, strict=True):
         low, expected, high = (size / 2**20 for size in one["planned"])
-        assert low <= other["peak"] <= min(4 / 3 * low, expected), case
+        assert low <= other["peak"] <= min(1.5 * low, expected), case
         assert low <= one["peak"] <= high, case
 
 
