@@ -54,8 +54,11 @@ MEASURED = (Peak(rows=4), Peak(rows=8), Peak(top=4), Peak(rows=4, prompt=128, to
 
 
 @pytest.mark.timeout(300)
-def test_measured_peaks_lie_between_low_and_high_and_what_is_in_use_within_half_again_of_low():
-    """Whole models and adapters, two batches and two lengths, each trained in a process of its own."""
+def test_measured_peaks_are_within_20_percent_of_the_expected_and_between_low_and_high():
+    """Whole models and adapters, two batches and two lengths, each trained in a process of its own.
+
+    Of what is in use, without what the C library keeps for later, the low end says at least two thirds.
+    """
     with ThreadPoolExecutor(2) as two:
         usual = list(two.map(peaks.run, MEASURED))
         in_use = list(two.map(lambda case: peaks.run(case, peaks.AT_ONCE), MEASURED))
@@ -63,6 +66,7 @@ def test_measured_peaks_lie_between_low_and_high_and_what_is_in_use_within_half_
         low, expected, high = (size / 2**20 for size in one["planned"])
         assert low <= other["peak"] <= min(1.5 * low, expected), case
         assert low <= one["peak"] <= high, case
+        assert one["peak"] == pytest.approx(expected, rel=0.2), case
 
 
 @pytest.mark.parametrize("layers", [1, 3, 4])
