@@ -1,7 +1,8 @@
 """Batched generation: ancestral sampling, one uniform number per row and step, so that batches do not matter.
 
-A prompt is read once, however many continuations it gets, and a row leaves its batch when it has ended. `write` is the
-loop; what it takes from a step's logits is up to its caller: here a draw from the whole vocabulary.
+A prompt is read once, however many continuations it gets, and a row leaves its batch when it has ended; where rows
+repeat long prompts, these are kept once too (shared_prompts.py). `write` is the loop; what it takes from a step's
+logits is up to its caller: here a draw from the whole vocabulary.
 """
 
 import copy
@@ -25,10 +26,12 @@ from prefcore.engine.decoding import step_by_step
 from prefcore.engine.machine import check_precision
 from prefcore.engine.progress import track
 from prefcore.engine.reference import merged, score_all
+from prefcore.engine.shared_prompts import Rows, can_share
 
 BLOCK = 512  # words whose weights are summed before one of them is looked for; about the root of a vocabulary's size
 PADDING = 16  # tokens that longer prompts may pad a group by; one more pass over the weights costs about 30
 SHARED = 128  # tokens: prompts that begin with as many equal ones are read once that far
+REPEATED = 128  # tokens of a prompt a row, in the mean, that other rows have too: from there on these are kept once
 
 
 class Sample(NamedTuple):
@@ -156,7 +159,7 @@ def write(
 
 def _write_batch(policy, tokenizer, prompts: list[tuple], uniforms: Tensor, choose: Callable) -> list[Written]:
     eos, steps = tokenizer.eos_token_id, uniforms.shape[1]
-    logits, cache, seen = _read(policy, prompts, tokenizer.pad_token_id)
+    logits, memory = _begin(policy, prompts, tokenizer.pad_token_id, steps)
     tokens = torch.full_like(uniforms, eos, dtype=torch.long)
     logps, rows = torch.zeros_like(uniforms), torch.arange(len(prompts), device=uniforms.device)  # rows that go on
     for step in range(steps):
@@ -166,16 +169,45 @@ def _write_batch(policy, tokenizer, prompts: list[tuple], uniforms: Tensor, choo
         if step + 1 == steps or not len(going):
             break
         if len(going) < len(rows):
-            cache.reorder_cache(going)
-            rows, chosen, seen = rows[going], chosen[going], seen[going]
-        seen = pad(seen, (0, 1), value=1)
+            memory.keep(going)
+            rows, chosen = rows[going], chosen[going]
         logits = None  # the next ones take their place; fresh memory would cost more than the draw
-        logits = _predict(policy, chosen[:, None], seen, cache)
+        logits = memory.read(policy, chosen)
     lengths = [row.index(eos) if eos in row else steps for row in tokens.tolist()]
     return [
         Written(tuple(row[:n]), n < steps, tuple(scores[: n + 1]))
         for row, scores, n in zip(tokens.tolist(), logps.tolist(), lengths, strict=True)
     ]
+
+
+def _begin(policy, prompts: list[tuple], pad_id: int, steps: int) -> tuple[Tensor, "Rows | Apart"]:
+    """(logits [B, V] after each prompt, what the rows see from there on)."""
+    unlike = list(dict.fromkeys(prompts))
+    repeated = sum(map(len, prompts)) - sum(map(len, unlike))
+    if repeated < REPEATED * len(prompts) or not can_share(policy):
+        logits, *found = _read(policy, prompts, pad_id)
+        return logits, Apart(*found)
+    logits, cache, seen = _read(policy, unlike, pad_id)
+    number = {prompt: i for i, prompt in enumerate(unlike)}
+    owner = torch.tensor([number[prompt] for prompt in prompts], device=logits.device)
+    return logits[owner], Rows(cache, seen, owner, steps)
+
+
+class Apart:
+    """Rows that have keys and values of their prompts to themselves; seen [B, T]: 1 where they are of a token."""
+
+    def __init__(self, cache: DynamicCache, seen: Tensor):
+        self.cache, self.seen = cache, seen
+
+    def keep(self, going: Tensor) -> None:
+        """Go on with these rows alone."""
+        self.cache.reorder_cache(going)
+        self.seen = self.seen[going]
+
+    def read(self, policy, chosen: Tensor) -> Tensor:
+        """Logits [B, V] after one more token of each row."""
+        self.seen = pad(self.seen, (0, 1), value=1)
+        return _predict(policy, chosen[:, None], self.seen, self.cache)
 
 
 def _read(policy, prompts: list[tuple], pad_id: int) -> tuple[Tensor, DynamicCache, Tensor]:

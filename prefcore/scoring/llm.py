@@ -23,11 +23,12 @@ import torch
 from prefcore.data.types import Parameters
 from prefcore.engine import collate, models
 from prefcore.engine.reference import weight_hash
-from prefcore.engine.sample import draw_token, write
+from prefcore.engine.sample import invert, write
 
 KEY = "PREFCORE_API_KEY"  # environment variable; the key itself is never written, logged or part of a cache's name
-VERSION = "3"  # raise it when `local` or engine/sample.py gives other answers to the same requests
+VERSION = "4"  # raise it when `local` or engine/sample.py gives other answers to the same requests
 ANSWERS = Path("build/llm")
+BLOCK = 256  # requests between two writes to the disk
 GREEDY = 1e-4  # a temperature at which only the likeliest token is drawn
 RETRIED = (408, 409, 429, 500, 502, 503, 504)
 
@@ -117,13 +118,20 @@ def local(policy, tokenizer, *, batch_size: int = 64) -> LanguageModel:
             members = [i for own in seeds.values() for i in own]
             uniforms = [np.random.default_rng(seed).random((len(own), max_tokens)) for seed, own in seeds.items()]
             ids = [prompt_ids(requests[i].messages, tokenizer) for i in members]
-            choose = partial(draw_token, temperature=max(temperature, GREEDY))
-            drawn = write(policy, tokenizer, ids, np.concatenate(uniforms), choose, batch_size)
+            choose = partial(_draw, temperature=max(temperature, GREEDY))
+            repeats = len(ids) // len({tuple(one) for one in ids})
+            rows = batch_size * min(repeats, 4)  # rows of one prompt share its memory (engine/shared_prompts.py)
+            drawn = write(policy, tokenizer, ids, np.concatenate(uniforms), choose, rows)
             for i, one in zip(members, drawn, strict=True):
                 answers[i] = tokenizer.decode(one.ids).strip()
         return answers
 
     return answer
+
+
+def _draw(logits: torch.Tensor, uniforms: torch.Tensor, *, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """`draw_token`'s tokens; nobody asks for their log-probabilities at temperature 1, which cost as much again."""
+    return invert(logits.float().div_(temperature), uniforms)
 
 
 def prompt_ids(messages: Sequence[tuple[str, str]], tokenizer) -> list[int]:
@@ -256,15 +264,15 @@ def cached(model: LanguageModel, folder: Path, identity: str) -> LanguageModel:
 
     identity: equal for models that give the same answers, and for no others. Equal requests of one call share an
     answer: give each its own seed where several samples are wanted. An answer is on disk before the next ones are
-    asked for (in blocks of 64), so that an interrupted run goes on where it was.
+    asked for (in blocks of BLOCK), so that an interrupted run goes on where it was.
     """
 
     def answer(requests: Sequence[Request]) -> list[str]:
         paths = [folder / f"{_digest(identity, request)}.json" for request in requests]
         missing = {path: request for path, request in zip(paths, requests, strict=True) if not path.exists()}
         waiting = list(missing.items())
-        for start in range(0, len(waiting), 64):
-            block = waiting[start : start + 64]
+        for start in range(0, len(waiting), BLOCK):
+            block = waiting[start : start + BLOCK]
             for (path, _), text in zip(block, model([request for _, request in block]), strict=True):
                 _write(path, text)
         return [json.loads(path.read_text(encoding="utf-8")) for path in paths]

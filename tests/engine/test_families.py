@@ -162,6 +162,17 @@ def test_samples_have_the_models_own_log_probabilities(draw, model, tokenizer, m
     assert len({one.ids for one in drawn}) == 6 and max(len(one.ids) for one in drawn) > 8
 
 
+def test_samples_of_repeated_prompts_have_the_models_own_log_probabilities(draw, model, tokenizer, monkeypatch):
+    """Of unlike lengths, each asked for several times and kept once for all of its rows where that is possible."""
+    monkeypatch.setattr(sampling, "REPEATED", 0)
+    prompts = [row.prompt for row in draw(3, 1)]
+    asked = [prompts[i] for i in (0, 1, 0, 2, 0, 1, 2, 0)]
+    drawn = sample(model, tokenizer, asked, max_new_tokens=12, seed=0)
+    ends = [(tokenizer.eos_token_id,) if one.finished else () for one in drawn]
+    rows = [Example("", prompt, (one.ids + end,)) for prompt, one, end in zip(asked, drawn, ends, strict=True)]
+    equal(torch.tensor([[one.logp] for one in drawn]), score_one_by_one(model, rows))
+
+
 def test_the_frozen_layers_output_is_used_only_where_it_gives_the_whole_models_numbers(draw, model):
     rows = draw(5, 2, prompt=(4, 14), completion=(2, 9))
     policy = models.train_top(model, layers=1)

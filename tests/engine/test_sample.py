@@ -8,6 +8,7 @@ from prefcore.data.types import Example
 from prefcore.engine import models, reference
 from prefcore.engine import sample as sampling
 from prefcore.engine.sample import invert, rescore, round_weights, sample
+from prefcore.engine.shared_prompts import Rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 bfloat16 = pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="a processor without bfloat16 products")
@@ -87,6 +88,23 @@ def test_a_prompt_that_another_one_begins_with_keeps_a_token_to_itself(policy, t
     expected = draw(policy, tokenizer, prompts)
     monkeypatch.setattr(sampling, "SHARED", 2)
     same(draw(policy, tokenizer, prompts), expected)
+
+
+def test_keeping_a_repeated_prompt_once_changes_no_sample(policy, tokenizer, monkeypatch):
+    """Rows end one after the other, so that prompts and memory are left behind."""
+    order = np.random.default_rng(3).integers(0, 20, 60)
+    prompts, sizes, keep = [draw_prompts(20)[i] for i in order], [], Rows.keep
+
+    def watch_keep(rows, going):
+        keep(rows, going)
+        sizes.append((len(rows.seen), rows.size))
+
+    expected = draw(policy, tokenizer, prompts, max_new_tokens=90)
+    monkeypatch.setattr(Rows, "keep", watch_keep)
+    monkeypatch.setattr(sampling, "REPEATED", 0)
+    found = draw(policy, tokenizer, prompts, max_new_tokens=90)
+    same(found, expected)
+    assert sizes[-1][0] < sizes[0][0] and sizes[-1][1] <= 30, sizes
 
 
 def test_a_row_leaves_its_batch_when_it_has_ended(policy, tokenizer):
