@@ -31,7 +31,7 @@ from prefcore.engine.shared_prompts import Rows, can_share
 BLOCK = 512  # words whose weights are summed before one of them is looked for; about the root of a vocabulary's size
 PADDING = 16  # tokens that longer prompts may pad a group by; one more pass over the weights costs about 30
 SHARED = 128  # tokens: prompts that begin with as many equal ones are read once that far
-REPEATED = 128  # tokens of a prompt a row, in the mean, that other rows have too: from there on these are kept once
+REPEATED = 2**30  # bytes of keys and values that rows would only repeat: from there on they are kept once (LOG.md)
 
 
 class Sample(NamedTuple):
@@ -183,14 +183,16 @@ def _write_batch(policy, tokenizer, prompts: list[tuple], uniforms: Tensor, choo
 def _begin(policy, prompts: list[tuple], pad_id: int, steps: int) -> tuple[Tensor, "Rows | Apart"]:
     """(logits [B, V] after each prompt, what the rows see from there on)."""
     unlike = list(dict.fromkeys(prompts))
-    repeated = sum(map(len, prompts)) - sum(map(len, unlike))
-    if repeated < REPEATED * len(prompts) or not can_share(policy):
-        logits, *found = _read(policy, prompts, pad_id)
-        return logits, Apart(*found)
     logits, cache, seen = _read(policy, unlike, pad_id)
     number = {prompt: i for i, prompt in enumerate(unlike)}
     owner = torch.tensor([number[prompt] for prompt in prompts], device=logits.device)
-    return logits[owner], Rows(cache, seen, owner, steps)
+    if can_share(policy):
+        kept = sum(x.nbytes for layer in cache.layers for x in (layer.keys, layer.values))
+        if kept * (len(prompts) / len(unlike) - 1) >= REPEATED:
+            return logits[owner], Rows(cache, seen, owner, steps)
+    if unlike != prompts:
+        cache.reorder_cache(owner)
+    return logits[owner], Apart(cache, seen[owner])
 
 
 class Apart:
