@@ -18,12 +18,16 @@ from prefcore.engine.machine import small_products
 NAME = "prefcore_decoding"
 
 
+def fits(policy) -> bool:
+    """Whether a policy is on a CPU, lets its attention be chosen, and has left it to PyTorch or to this module."""
+    model = unwrap(policy)
+    plain = model.config.get_text_config()._attn_implementation in ("sdpa", NAME)
+    return plain and model.device.type == "cpu" and model._supports_attention_backend
+
+
 def step_by_step(policy) -> AbstractContextManager:
     """While it is open, a policy on a CPU attends so, if it would have used PyTorch's attention and lets one choose."""
-    model = unwrap(policy)
-    plain = model.config.get_text_config()._attn_implementation == "sdpa"
-    fit = plain and model.device.type == "cpu" and model._supports_attention_backend
-    return attending(model, NAME) if fit else nullcontext()
+    return attending(unwrap(policy), NAME) if fits(policy) else nullcontext()
 
 
 def attend(module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling=None, **more) -> tuple:

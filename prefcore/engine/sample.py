@@ -182,8 +182,7 @@ def _write_batch(policy, tokenizer, prompts: list[tuple], uniforms: Tensor, choo
 
 def _begin(policy, prompts: list[tuple], pad_id: int, steps: int) -> tuple[Tensor, "Rows | Apart"]:
     """(logits [B, V] after each prompt, what the rows see from there on)."""
-    unlike = list(dict.fromkeys(prompts))
-    logits, cache, seen = _read(policy, unlike, pad_id)
+    unlike, logits, cache, seen = _read(policy, list(dict.fromkeys(prompts)), pad_id)
     number = {prompt: i for i, prompt in enumerate(unlike)}
     owner = torch.tensor([number[prompt] for prompt in prompts], device=logits.device)
     if can_share(policy):
@@ -212,8 +211,9 @@ class Apart:
         return _predict(policy, chosen[:, None], self.seen, self.cache)
 
 
-def _read(policy, prompts: list[tuple], pad_id: int) -> tuple[Tensor, DynamicCache, Tensor]:
-    """(logits [B, V] after each prompt, keys and values, 1 where they are of a token [B, T]), each prompt read once.
+def _read(policy, unlike: list[tuple], pad_id: int) -> tuple[list[tuple], Tensor, DynamicCache, Tensor]:
+    """(the prompts, no two alike, in the order of what follows; logits [P, V] after each; keys and values; 1 where
+    these are of a token [P, T]).
 
     Prompts of unlike lengths are read apart, and their keys and values put side by side so that they end together; a
     long common beginning is read once. Only a state that is more than keys and values (a convolution's) comes from one
@@ -221,7 +221,7 @@ def _read(policy, prompts: list[tuple], pad_id: int) -> tuple[Tensor, DynamicCac
     """
     device = next(policy.parameters()).device
     kinds = {type(layer) for layer in DynamicCache(config=policy.config).layers}
-    unlike, parts = list(dict.fromkeys(prompts)), []
+    parts = []
     if not kinds <= {DynamicLayer, DynamicSlidingWindowLayer}:
         parts.append((unlike, *_read_group(policy, unlike, pad_id, 0, DynamicCache(config=policy.config))))
         families = []
@@ -240,12 +240,8 @@ def _read(policy, prompts: list[tuple], pad_id: int) -> tuple[Tensor, DynamicCac
         for name in ("keys", "values"):
             found = [getattr(layer, name) for layer in layers]
             setattr(layers[-1], name, torch.cat([pad(x, (0, 0, width - x.shape[2], 0)) for x in found]))
-    distinct = {prompt: i for i, prompt in enumerate(prompt for group in groups for prompt in group)}
-    place = torch.tensor([distinct[prompt] for prompt in prompts], device=device)
-    if list(distinct) != prompts:
-        caches[-1].reorder_cache(place)
     seen = torch.cat([pad(mask, (width - mask.shape[1], 0)) for mask in masks])
-    return torch.cat(logits)[place], caches[-1], seen[place]
+    return [prompt for group in groups for prompt in group], torch.cat(logits), caches[-1], seen
 
 
 def _read_group(policy, group: list[tuple], pad_id: int, start: int, cache) -> tuple[Tensor, DynamicCache, Tensor]:

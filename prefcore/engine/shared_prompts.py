@@ -35,10 +35,11 @@ class Rows:
         self._lay_out()
 
     def _lay_out(self) -> None:
-        """The place of each row among those of its prompt, and in the memory of what rows have written."""
+        """The place of each row among those of its prompt and in the memory of what was written, and the padding."""
         same = self.owner[:, None] == self.owner
         self.rank, self.width = same.tril(-1).sum(1), int(same.sum(1).max())
         self.row, self.size = torch.arange(len(self.owner), device=self.owner.device), len(self.owner)
+        self.hidden = None if self.seen.all() else ~self.seen[:, None, None]
 
     def keep(self, going: Tensor) -> None:
         """Go on with these rows alone. Memory is freed when half of them have ended."""
@@ -115,11 +116,9 @@ class Layer(DynamicLayer):
 
 
 def can_share(policy) -> bool:
-    """Whether a policy is on a CPU, lets its attention be chosen, has left it to PyTorch, and keeps keys and values."""
-    model = unwrap(policy)
-    plain = model.config.get_text_config()._attn_implementation in ("sdpa", decoding.NAME)
-    kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
-    return plain and model.device.type == "cpu" and model._supports_attention_backend and kinds <= {DynamicLayer}
+    """Whether a policy's attention can be chosen (decoding.py) and all that it keeps of a token is keys and values."""
+    kinds = {type(layer) for layer in DynamicCache(config=unwrap(policy).config).layers}
+    return decoding.fits(policy) and kinds <= {DynamicLayer}
 
 
 def attend(module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling=None, **more) -> tuple:
@@ -132,9 +131,9 @@ def attend(module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | Non
     rows, layer = _current[-1], _current[-1].layers[module.layer_idx]
     count, heads, _, size = query.shape
     asks = query.view(count, key.shape[1], -1, size) * (size**-0.5 if scaling is None else scaling)
-    hidden = None if rows.seen.all() else ~rows.seen[:, None, None]
     keys, values = layer.so_far()
-    of_prompt, log = (rows.from_prompts(x) for x in _attend(rows.by_prompt(asks), layer.keys, layer.values, hidden))
+    far = _attend(rows.by_prompt(asks), layer.keys, layer.values, rows.hidden)
+    of_prompt, log = (rows.from_prompts(x) for x in far)
     own, own_log = (x[rows.row] for x in _attend(rows.in_memory(asks), keys, values, None))
     share = (log - own_log).sigmoid()
     return (of_prompt * share + own * (1 - share)).to(query.dtype).view(count, 1, heads, -1), None

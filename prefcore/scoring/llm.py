@@ -24,6 +24,7 @@ from prefcore.data.types import Parameters
 from prefcore.engine import collate, models
 from prefcore.engine.reference import weight_hash
 from prefcore.engine.sample import invert, write
+from prefcore.engine.shared_prompts import can_share
 
 KEY = "PREFCORE_API_KEY"  # environment variable; the key itself is never written, logged or part of a cache's name
 VERSION = "4"  # raise it when `local` or engine/sample.py gives other answers to the same requests
@@ -119,8 +120,8 @@ def local(policy, tokenizer, *, batch_size: int = 64) -> LanguageModel:
             uniforms = [np.random.default_rng(seed).random((len(own), max_tokens)) for seed, own in seeds.items()]
             ids = [prompt_ids(requests[i].messages, tokenizer) for i in members]
             choose = partial(_draw, temperature=max(temperature, GREEDY))
-            repeats = len(ids) // len({tuple(one) for one in ids})
-            rows = batch_size * min(repeats, 4)  # rows of one prompt share its memory (engine/shared_prompts.py)
+            repeats = len(ids) // len({tuple(one) for one in ids}) if can_share(policy) else 1
+            rows = batch_size * min(repeats, 4)  # rows of one prompt share its memory
             drawn = write(policy, tokenizer, ids, np.concatenate(uniforms), choose, rows)
             for i, one in zip(members, drawn, strict=True):
                 answers[i] = tokenizer.decode(one.ids).strip()
