@@ -75,21 +75,23 @@ def by_role(table: pd.DataFrame, ratings: Mapping[str, measures.Ratings]) -> pd.
     """Rows (role as arm, seed, id of prompt and trait, trait as group, ratio_k, rating_k) from the policies' own rows.
 
     ratings: trait -> prompt id -> its answers' traits. A prompt whose answers do not differ in a trait says nothing
-    about it and is left out.
+    about it and is left out. The reference's own rows (log-probability and tokens of each answer) stand once a trait.
     """
     parts, traits = [], list(ratings)
     ratios = [name for name in table if name.startswith("ratio_")]
     known = table.dropna(subset=ratios)[["arm", "seed", "id", *ratios]].round(3)
+    given = [name for name in table if name.startswith(("logp_", "tokens_"))]
+    reference = table[table["arm"] == "reference"].dropna(subset=given)[["arm", "seed", "id", *given]].round(3)
     for trait, following in zip(traits, [*traits[1:], traits[0]], strict=True):
         roles = {trait: "own", f"{trait}-few": "few", "random": "random", "permuted": "permuted"}
         roles |= {following: "other"} if following != trait else {}
-        own = known[known["arm"].isin(roles)]
+        own = pd.concat([known[known["arm"].isin(roles)], reference])
         rated = pd.DataFrame(ratings[trait]).T
         rated = rated[rated.nunique(axis=1) > 1]
         rated.columns = [f"rating_{k + 1}" for k in range(rated.shape[1])]
         own = own[own["id"].isin(rated.index)].join(rated.round(3), on="id")
         names = own["id"].astype(str) + "/" + trait
-        parts.append(own.assign(arm=own["arm"].map(roles), group=trait, id=names))
+        parts.append(own.assign(arm=own["arm"].replace(roles), group=trait, id=names))
     return pd.concat(parts)
 
 

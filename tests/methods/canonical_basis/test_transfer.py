@@ -75,6 +75,25 @@ def test_policies_are_measured_in_roles_on_prompts_whose_answers_differ():
     assert found.loc[("random", "p/names"), ["rating_1", "rating_2"]].tolist() == [0.0, 2.0]
 
 
+def test_what_only_follows_the_reference_s_likelihood_has_no_partial_rho_with_a_trait():
+    """Turned choices still take most from unlikely answers, and some traits go with likelihood: rho is not 0 there."""
+    rng = np.random.default_rng(0)
+    ids, logp = [f"p{n}" for n in range(600)], rng.normal(-30, 5, (600, 3))
+    ratings = {"clauses": {id: (row + rng.normal(0, 2, 3)).tolist() for id, row in zip(ids, logp, strict=True)}}
+    columns = {f"ratio_{k + 1}": 0.1 * logp[:, k] + rng.normal(0, 0.2, 600) for k in range(3)}
+    policy = pd.DataFrame({"arm": "permuted", "seed": 0, "id": ids} | columns)
+    reference = {f"logp_{k + 1}": logp[:, k] for k in range(3)} | {f"tokens_{k + 1}": 5.0 + k for k in range(3)}
+    table = pd.concat([policy, pd.DataFrame({"arm": "reference", "seed": 0, "id": ids} | reference)])
+    found = transfer.by_role(table, ratings)
+    assert found["id"].str.endswith("/clauses").all() and (found["arm"] == "reference").sum() == 600
+    rho, partial = ({"kind": "placebo", "name": "turned", "contrast": {"permuted": 1}, "measure": measure, "delta": 0.1}
+                    for measure in ("rho", "partial_rho"))  # fmt: skip
+    p = freeze({"claims": [], "controls": [rho, partial], "seed": 0})
+    by_rho, by_partial = decisions.decide(found, {}, p)["controls"]
+    assert by_rho["estimate"] > 0.5 and not by_rho["passed"]
+    assert abs(by_partial["estimate"]) < 0.1 and by_partial["passed"]
+
+
 def test_a_policy_that_writes_next_to_nothing_never_counts_as_success():
     """`brief` moved letters per word by -4.22, as a text without a word has none, and was told as held +1.90."""
     long = [f"this is a quite different text number {n} of several words" for n in range(40)]
@@ -88,7 +107,7 @@ def test_a_policy_that_writes_next_to_nothing_never_counts_as_success():
     claim = {"kind": "primary", "claim": "it moves", "contrast": {"own": 1, "random": -1}, "measure": "trait",
              "direction": "higher", "delta": 0.1}  # fmt: skip
     p = freeze({"claims": [claim], "controls": [], "seed": 0})
-    guards = decisions.guard(transfer.pool_roles(samples, ["plain"]), withholds=None)
+    guards = decisions.guard(transfer.pool_roles(samples, ["plain"]), withholds="trait")
     (row,) = decisions.decide(table, {}, p, guards)["claims"]
     assert row["low"] > 1 and row["verdict"] == "not tested" and "share under three words of own" in row["because"]
     (unguarded,) = decisions.decide(table, {}, p)["claims"]
