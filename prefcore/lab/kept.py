@@ -96,7 +96,8 @@ def folder_of(p: Parameters) -> Path:
     digest = hashlib.sha256(repr(sorted(p._asdict().items())).encode())
     digest.update(Path("notebooks", f"{p.chapter}.ipynb").read_bytes())
     folders = {value for value in p._asdict().values() if isinstance(value, str) and value and Path(value).is_dir()}
-    digest.update(_inputs(p.profile, p.data, tuple(sorted(folders))).encode())
+    data = getattr(p, "data", "")  # some chapters are not run on one's own
+    digest.update(_inputs(p.profile, data, tuple(sorted(folders))).encode())
     return Path(".checkpoints") / p.profile / p.chapter / "kept" / digest.hexdigest()[:16]
 
 

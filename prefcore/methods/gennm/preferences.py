@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from prefcore.data.types import Example
 from prefcore.methods.gennm.callgraph import Names, informed, nameless_share
@@ -31,6 +32,12 @@ class Query(NamedTuple):
     given: tuple[int, ...]
     truth: str
     samples: tuple[str, ...]
+
+
+def queries_of(table: pd.DataFrame) -> list[Query]:
+    """The queries of a table with a row for each, as `kept` gives it back."""
+    return [Query(row.id, tuple(map(int, row.prompt)), tuple(map(int, row.given)), row.truth, tuple(row.samples))
+            for row in table.itertuples()]  # fmt: skip
 
 
 class Preference(NamedTuple):

@@ -6,12 +6,27 @@ import pandas as pd
 
 from prefcore.data.types import Parameters
 from prefcore.lab import measures
+from prefcore.methods.gennm.callgraph import Names
 from prefcore.methods.gennm.corpus import Item, rename
 from prefcore.methods.gennm.prompt import rename_distinct
 from prefcore.methods.gennm.score import rate
 from prefcore.scoring import effects
 
 MEASURES = ("f1", "precision", "recall", "exact", "answered", "f1_new", "f1_known")
+
+
+def rows_of(names: Names) -> pd.DataFrame:
+    """A row for each name: key of its function, placeholder (`id`), name."""
+    rows = [(key, id, name) for key, own in names.items() for id, name in own.items()]
+    return pd.DataFrame(rows, columns=["key", "id", "name"])
+
+
+def names_of(rows: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """Key of a function -> placeholder -> name, from the rows of `rows_of`; functions without a name are left out."""
+    found: dict[str, dict[str, str]] = {}
+    for key, id, name in rows.itertuples(index=False):
+        found.setdefault(key, {})[id] = name
+    return found
 
 
 def table(arm: str, seed: int, items: Sequence[Item], names: Mapping, counts: Mapping) -> pd.DataFrame:

@@ -5,6 +5,7 @@ import itertools
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -278,6 +279,20 @@ def test_preference_training_raises_the_preferred_name_over_the_other(toy, tmp_p
 
 
 # --- report -----------------------------------------------------------------------------------------------------
+
+
+def test_names_and_samples_come_back_from_the_tables_in_which_runs_keep_them(tmp_path):
+    """Also where an arm names nothing at all: it must stay an arm whose every variable lacks a name."""
+    names = {"lib|f": {"v1": "len", "a0": "NA"}, "lib|g": {}, "lib|h": {"f0": "true"}}
+    queries = [Query("lib|f|v1", (1, 2), (3,), "len", ("size", "n", "n")), Query("lib|f|v2", (1, 2), (4,), "i", ())]
+
+    def kept(table, name):
+        table.to_parquet(tmp_path / name)
+        return pd.read_parquet(tmp_path / name)
+
+    assert report.names_of(kept(report.rows_of(names), "a")) == {key: own for key, own in names.items() if own}
+    assert report.names_of(kept(report.rows_of({"lib|g": {}}), "b")) == {}
+    assert preferences.queries_of(kept(pd.DataFrame(queries), "c")) == queries
 
 
 def test_a_unit_is_a_binary_and_new_names_are_measured_apart():
