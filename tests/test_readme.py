@@ -22,6 +22,27 @@ def measured() -> dict[str, list[tuple[str, ...]]]:
             rows.setdefault(row["claim"], []).append((row["verdict"], *numbers))
     return rows
 
+FAULTS = {"share that ends by itself": "texts do not end", "share under three words": "many of under three words"}
+COMPARED = re.compile(r"^\| (DPO|ODPO|OSP|KTO|BCO|ULMA) \|(.+)\|$", re.MULTILINE)
+
+
+def test_the_readme_s_comparison_is_that_of_its_study():
+    """rho with its interval, the difference to DPO, gold at 2 nats, the distance at the end and tokens read, by row."""
+    found = json.loads((TOP / "metrics/study/compare.json").read_text(encoding="utf-8"))
+    less = {tuple(row["contrast"]): row for row in found["claims"] if row["measure"] == "rho"}
+    said = dict(COMPARED.findall((TOP / "README.md").read_text(encoding="utf-8").partition("## Run it")[0]))
+    assert len(said) == 6
+    for method, cells in said.items():
+        arm = f"{method.lower()}-many"
+        own, pair = found["arms"][arm], less.get(("dpo-many", arm)) or less.get((arm, "dpo-many"))
+        rho = "{estimate:.2f} [{low:.2f}, {high:.2f}]".format(**own)
+        numbers = [rho, "{estimate:+.2f} [{low:+.2f}, {high:+.2f}]".format(**pair)] if pair else [rho]
+        numbers += [f"{found['samples'][arm]['gold']:+.2f}", f"{own['nats']:.1f}", f"{found['cost'][arm]:,}"]
+        shown = [cell.strip() for cell in cells.replace("−", "-").split("|")]
+        assert [n for n in numbers if any(cell.startswith(n) for cell in shown)] == numbers, (method, numbers, shown)
+        guards = {row["name"]: row["passed"] for row in found["controls"] if row.get("arm") == arm}
+        assert {name for name, told in FAULTS.items() if told in cells} == {n for n, ok in guards.items() if not ok}
+
 
 def test_the_readme_shows_claims():
     assert len(SAID) >= 8
