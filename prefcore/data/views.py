@@ -29,7 +29,6 @@ def best_worst(ranked: Sequence[Ranked]) -> list[Pair]:
     return [pair_of(row, best, worst) for row, best, worst in ends if row.scores[best] > row.scores[worst]]
 
 
-
 def pair_of(row: Ranked, better: int, worse: int) -> Pair:
     """The completions at these two places of a row, with their scores."""
     return Pair(
@@ -57,7 +56,6 @@ def unary(ranked: Sequence[Ranked], threshold: float) -> list[Unary]:
 def median_threshold(records: Sequence[Record]) -> float:
     """The median of all scores, or the largest score below it where none is above, so that both labels occur."""
     return _middle([record.score for record in as_scored(records)])
-
 
 
 # Between the kinds that a file can hold.
@@ -243,7 +241,6 @@ def draw_pairs(records: Sequence[Record], size: int, seed: int) -> list[Pair]:
     return [pairs[i] for i in _permutation(len(pairs), seed)[:size]]
 
 
-
 def flip_labels(pairs: Sequence[Pair], fraction: float, seed: int) -> list[Pair]:
     """The pairs with label noise: in round(fraction x n) of them the two texts change places.
 
@@ -272,7 +269,6 @@ def imbalance(records: Sequence[Unary], ratio: float, seed: int) -> list[Unary]:
     wanted = max(1, round((len(records) - len(ups)) / ratio))
     kept = {ups[k] for k in _permutation(len(ups), seed)[:wanted]}
     return [record for i, record in enumerate(records) if not record.label or i in kept]
-
 
 
 def split(records: Sequence[Record], fractions: Sequence[float], seed: int) -> list[list[Record]]:

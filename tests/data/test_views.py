@@ -81,7 +81,6 @@ def test_median_threshold_leaves_both_labels_where_the_median_is_the_maximum():
         views.median_threshold([row(1.0, 1.0)])
 
 
-
 @pytest.mark.parametrize("view", [views.best_worst, views.scored, views.median_threshold])
 def test_ranked_rows_that_are_not_whole_are_refused_with_their_id(view):
     with pytest.raises(ValueError, match=r"row odd has the scores \(1.0, nan\)"):
@@ -217,7 +216,6 @@ def test_imbalance_keeps_all_thumbs_down_and_one_up_for_each_ratio(ratio, ups):
     assert [record for record in kept if not record.label] == records[30:]
     assert kept == [record for record in records if record in kept]  # order
     assert kept == views.imbalance(records, ratio, seed=0)
-
 
 
 def test_imbalance_draws_by_seed_and_nests_by_ratio():

@@ -141,7 +141,6 @@ def test_a_number_that_only_some_records_have_is_no_column(tokenizer):
     assert [e.columns for e in found] == [{"strength": 0.9}, {"strength": 0.6}]
 
 
-
 # --- sampled answers --------------------------------------------------------------------------------------------
 
 
