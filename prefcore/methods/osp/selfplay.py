@@ -74,14 +74,6 @@ def as_pair(row: Ranked, better: int, worse: int, strength: float) -> Pair:
     return views.pair_of(row, better, worse)._replace(strength=strength)
 
 
-def ended_alike(pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs of which both answers end by themselves or both were cut: else a text is compared with a part of one.
-
-    A departure from the paper, whose limit on answers we do not know.
-    """
-    return [pair for pair in pairs if pair.finished[0] == pair.finished[1]]
-
-
 def agreement(pairs: Sequence[Pair], model, tokenizer, *, show: Callable, question: str, seed: int) -> metrics.Interval:
     """Share of pairs where the judge, asked in both orders, prefers the chosen answer; a tie half."""
     shown = [(show(pair.prompt, pair.chosen), show(pair.prompt, pair.rejected)) for pair in pairs]

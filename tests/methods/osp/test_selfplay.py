@@ -97,12 +97,6 @@ def test_a_pair_carries_both_win_probabilities_and_its_strength():
     assert (pair.chosen_score, pair.rejected_score, pair.strength) == (0.9, 0.2, 0.97)
 
 
-def test_an_answer_that_was_cut_is_not_compared_with_one_that_ended():
-    answers = row("7", ("a", "b", "c", "d"))._replace(finished=(True, False, True, False))
-    pairs = [selfplay.as_pair(answers, *places, 0.9) for places in ((0, 1), (0, 2), (3, 1), (3, 2))]
-    assert [pair.id for pair in selfplay.ended_alike(pairs)] == ["7/0-2", "7/3-1"]
-
-
 def test_agreement_counts_a_tie_half(longer_wins):
     answers = [("long", "s"), ("s", "long"), ("same", "same"), ("longer", "s")]
     pairs = [Pair(f"{i}", "p", chosen, rejected) for i, (chosen, rejected) in enumerate(answers)]
