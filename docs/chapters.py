@@ -79,17 +79,23 @@ def page(cells: list[dict], committed: list[dict], claims: Sequence[Mapping], pa
 
     Where the committed chapter has the same code, its text is taken, as what was found is written after the run.
     """
-    own = [cell for cell in cells if "injected-parameters" not in tags(cell)]
-    same = [_code(cell) for cell in own] == [_code(cell) for cell in committed]
-    for cell, now in zip(own, committed, strict=False):
-        if same and cell["cell_type"] == "markdown":
-            cell["source"] = now["source"]
+    same = take_text(cells, committed)
     shown = [_shown(cells, index, command) for index in range(len(cells))]
     head, _, rest = shown[0]["source"].partition("\n")
     note = notice(differing(cells, claims), changed_parameters(cells, params), same, command)
     shown[0]["source"] = f"{head}\n\n{note}\n{rest}"
     language = {"name": "python", "display_name": "Python 3", "language": "python"}
     return {"cells": shown, "metadata": {"kernelspec": language}, "nbformat": 4, "nbformat_minor": 5}
+
+
+def take_text(cells: Sequence[dict], committed: Sequence[Mapping]) -> bool:
+    """Whether both have the same code; where they have, the executed `cells` get the text of the committed chapter."""
+    own = [cell for cell in cells if "injected-parameters" not in tags(cell)]
+    same = [_code(cell) for cell in own] == [_code(cell) for cell in committed]
+    for cell, now in zip(own, committed, strict=False):
+        if same and cell["cell_type"] == "markdown":
+            cell["source"] = now["source"]
+    return same
 
 
 def notice(differ: Sequence[tuple[str, str, str]], parameters: Sequence[str], same: bool, command: str) -> str:

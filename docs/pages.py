@@ -80,7 +80,10 @@ class Chapter(NamedTuple):
 
 
 def keep(method: str, root: Path) -> None:
-    """Keep the executed study chapter in docs/executed/, which is committed: runs/ is not, and a page outlives it."""
+    """Keep the executed study chapter in docs/executed/, which is committed: runs/ is not, and a page outlives it.
+
+    Its text is that of the chapter today, where their code is the same: what was found is written after the run.
+    """
     ran, kept = root / "runs" / "study" / method / "notebook.ipynb", root / "docs" / "executed" / f"{method}.ipynb"
     if ran.exists():
         try:
@@ -90,6 +93,13 @@ def keep(method: str, root: Path) -> None:
         else:
             kept.parent.mkdir(exist_ok=True)
             shutil.copyfile(ran, kept)
+    if kept.exists():
+        notebook = json.loads(kept.read_text(encoding="utf-8"))
+        notebook["cells"] = chapters.read_source(kept)
+        chapters.take_text(notebook["cells"], chapters.read_source(root / "notebooks" / f"{method}.ipynb"))
+        for cell in notebook["cells"]:
+            cell["source"] = cell["source"].splitlines(keepends=True)
+        kept.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def chapter(method: str, metrics: Mapping, params: Mapping, root: Path) -> Chapter:

@@ -160,7 +160,9 @@ def work(rank, port, folder, rows, queue):
     os.environ.update({name: str(value) for name, value in place.items()})
     torch.set_num_threads(1)
     try:
-        queue.put((rank, find(rank, folder, rows)))
+        found = find(rank, folder, rows)
+        torch.distributed.barrier()  # the last shards may still be on their way to the other process
+        queue.put((rank, found))
     except Exception:
         queue.put((rank, traceback.format_exc()))
         raise
