@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 PRECISIONS = ("float32", "bfloat16")
 EXACT = 1e-3  # a float32 product of SIZE normal numbers is off by 1e-4, one of bfloat16 numbers by 1e-1
@@ -61,3 +62,12 @@ def rounding(precision: str, device: torch.device):
     if precision == "float32":
         return nullcontext()
     return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
+
+
+def plain_attention(precision: str, device: torch.device):
+    """A context in which a CPU takes the steps of attention one by one where products are in bfloat16.
+
+    The gradient of PyTorch's fused attention has no fast bfloat16 there: it took 0.4 of a small encoder's whole step.
+    """
+    slow = precision == "bfloat16" and torch.device(device).type == "cpu"
+    return sdpa_kernel(SDPBackend.MATH) if slow else nullcontext()

@@ -18,6 +18,7 @@ from prefcore.data.types import Example, Pair, Prompt
 from prefcore.engine import ranks
 from prefcore.engine.collate import Plan, encode_chat
 from prefcore.engine.descent import descend
+from prefcore.engine.machine import plain_attention, rounding
 from prefcore.scoring.votes import VotedPair
 
 HEAD = "head.safetensors"  # beside an encoder: what turns the mean of its states into a reward
@@ -119,19 +120,31 @@ def read(sequences: Sequence[Sequence[int]], model) -> torch.Tensor:
 
 
 def fit(
-    model, plan: Plan, objective: Callable, *, learning_rate: float, warmup: float, max_grad_norm: float, label: str
+    model,
+    plan: Plan,
+    objective: Callable,
+    *,
+    learning_rate: float,
+    warmup: float,
+    max_grad_norm: float,
+    label: str,
+    precision: str = "float32",
 ) -> pd.DataFrame:
     """Train in place on the plan, a step a batch; returns one history row a step.
 
     objective(rewards [B,2], columns) -> LossOutput, whose mean loss is minimised; columns: name -> [B]. AdamW, rate
     rising over the share `warmup` of the steps, then falling to 0. No dropout, so that arms differ in their objective
-    alone. Several processes share each batch. FloatingPointError with the ids of the batch where a loss is not finite.
+    alone. precision: of the products; weights, their steps and the losses keep the weights' own. Several processes
+    share each batch. FloatingPointError with the ids of the batch where a loss is not finite.
     """
+
+    device = next(model.parameters()).device
 
     def loss(batch):
         mine = ranks.deal(batch)  # a process that has none reads the first example, which does not count
         examples = [plan.examples[i] for i in mine or batch[:1]]
-        rewards = read([ids for e in examples for ids in e.completions], model).view(-1, 2)[: len(mine)]
+        with rounding(precision, device):
+            rewards = read([ids for e in examples for ids in e.completions], model).view(-1, 2)[: len(mine)]
         names = examples[0].columns
         columns = {n: torch.tensor([e.columns[n] for e in examples], device=rewards.device)[: len(mine)] for n in names}
         losses = objective(rewards, columns).losses
@@ -142,27 +155,37 @@ def fit(
 
     trained = [p for p in model.parameters() if p.requires_grad]
     how = {"learning_rate": learning_rate, "warmup": warmup, "max_grad_norm": max_grad_norm, "label": label}
-    return descend(trained, plan.batches, loss, **how)
+    with plain_attention(precision, device):
+        return descend(trained, plan.batches, loss, **how)
 
 
 def score(
-    items: Sequence[tuple[Prompt, str]], model, tokenizer, *, max_tokens: int, batch_size: int = 64
+    items: Sequence[tuple[Prompt, str]],
+    model,
+    tokenizer,
+    *,
+    max_tokens: int,
+    batch_size: int = 64,
+    precision: str = "float32",
 ) -> np.ndarray:
     """Rewards [n] float64 of (prompt, text), in the model's own unit: only differences mean something."""
     sequences = [token_ids(prompt, text, tokenizer, max_tokens) for prompt, text in items]
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
     out = np.empty(len(sequences))
-    with torch.no_grad():
+    with torch.no_grad(), rounding(precision, next(model.parameters()).device):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             out[rows] = read([sequences[i] for i in rows], model).double().cpu().numpy()
     return out
 
 
-def preference(pairs: Sequence[VotedPair], model, tokenizer, *, max_tokens: int) -> np.ndarray:
+def preference(
+    pairs: Sequence[VotedPair], model, tokenizer, *, max_tokens: int, precision: str = "float32"
+) -> np.ndarray:
     """P(a is preferred) = sigmoid(r_a - r_b) [n]; each text is read once."""
     items = sorted({(pair.prompt, text) for pair in pairs for text in (pair.a, pair.b)})
-    rewards = dict(zip(items, score(items, model, tokenizer, max_tokens=max_tokens), strict=True))
+    found = score(items, model, tokenizer, max_tokens=max_tokens, precision=precision)
+    rewards = dict(zip(items, found, strict=True))
     gap = np.array([rewards[pair.prompt, pair.a] - rewards[pair.prompt, pair.b] for pair in pairs])
     return np.exp(-np.logaddexp(0, -gap))
 

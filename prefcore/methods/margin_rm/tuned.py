@@ -41,8 +41,11 @@ def run(
         examples, batch_size=p.batch_size, epochs=p.epochs, seed=seed, pad_id=tokenizer.pad_token_id
     )
     trained = reward_model.train_top(model, layers=p.layers)
-    history = reward_model.fit(trained, plan, objective, learning_rate=rate, warmup=0.1, max_grad_norm=1.0, label=label)
-    probability = reward_model.preference(asked, model, tokenizer, max_tokens=p.max_tokens)
+    how = {"learning_rate": rate, "warmup": 0.1, "max_grad_norm": 1.0, "label": label, "precision": p.precision}
+    history = reward_model.fit(trained, plan, objective, **how)
+    probability = reward_model.preference(
+        asked, model, tokenizer, max_tokens=p.max_tokens, precision=p.precision
+    )
     if model_folder and ranks.is_first():
         reward_model.save(model, tokenizer, model_folder)
     ranks.wait()
