@@ -20,6 +20,7 @@ from transformers import (
 
 from prefcore.data.types import LossOutput, Pair
 from prefcore.engine.collate import make_plan
+from prefcore.engine.machine import has_bfloat16
 from prefcore.methods.margin_rm import losses
 from prefcore.scoring import reward_model
 from prefcore.scoring.votes import VotedPair, swap
@@ -43,11 +44,11 @@ def toy_pairs(n, seed):
     return [Pair(f"p{i}", "", sentence(GOOD, rng), sentence(BAD, rng), margin=0.5, strength=0.8) for i in range(n)]
 
 
-def train(model, pairs, objective=None, epochs=3):
+def train(model, pairs, objective=None, epochs=3, **how):
     tokenizer, network = model
     examples = reward_model.encode(pairs, tokenizer, max_tokens=32)
     plan = make_plan(examples, batch_size=8, epochs=epochs, seed=0, pad_id=tokenizer.pad_token_id)
-    return reward_model.fit(network, plan, objective or (lambda r, c: losses.loss(r, c["margin"])), **SETTINGS)
+    return reward_model.fit(network, plan, objective or (lambda r, c: losses.loss(r, c["margin"])), **SETTINGS, **how)
 
 
 def voted(a, b, votes=(1.0,), share=1.0):
@@ -187,6 +188,19 @@ def test_a_second_run_gives_the_same_bytes(toy_weights):
         states.append(pair_of[1].state_dict())
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
     assert histories[0].equals(histories[1])
+
+
+@pytest.mark.skipif(not has_bfloat16("cpu"), reason="needs a processor with bfloat16 products")
+def test_in_bfloat16_it_learns_nearly_the_same_and_keeps_float32_weights(toy_weights):
+    unseen, found, losses_of = [("", p.chosen) for p in toy_pairs(20, 1)], {}, {}
+    for precision in ("float32", "bfloat16"):
+        tokenizer, network = reward_model.load(str(toy_weights / "encoder"), seed=0)
+        losses_of[precision] = train((tokenizer, network), toy_pairs(24, 0), precision=precision)["loss"]
+        assert {value.dtype for value in network.state_dict().values()} == {torch.float32}
+        found[precision] = reward_model.score(unseen, network, tokenizer, max_tokens=32, precision=precision)
+    np.testing.assert_allclose(losses_of["bfloat16"], losses_of["float32"], rtol=0.05)
+    np.testing.assert_allclose(found["bfloat16"], found["float32"], atol=0.05)
+    assert (found["bfloat16"] != found["float32"]).any()
 
 
 def test_only_the_last_layers_and_what_follows_them_are_trained(model):

@@ -22,6 +22,7 @@ from prefcore.methods.canonical_basis.world.choices import World
 from prefcore.methods.canonical_basis.world.traits import NAMES, Scale
 from prefcore.scoring.bank import Bank
 
+FEWER = 4  # `few` has as many times fewer choices, and goes over them as many times more often
 
 def holders(category: np.ndarray, planted: np.ndarray, traits: Sequence[str]) -> dict[str, int]:
     """trait -> the category that holds most mentions of it; category, planted [M] of each mention."""
@@ -42,7 +43,7 @@ def draw_subsets(mentioned: np.ndarray, categories: Mapping[str, int], *, size: 
     mixed = np.random.default_rng(seed).permutation(len(mentioned))
     own = {trait: mixed[mentioned[mixed, c]][:size].tolist() for trait, c in categories.items()}
     out = {trait: [(row, False) for row in rows] for trait, rows in own.items()}
-    out |= {f"{trait}-few": out[trait][: max(1, len(rows) // 4)] for trait, rows in own.items()}
+    out |= {f"{trait}-few": out[trait][: max(1, len(rows) // FEWER)] for trait, rows in own.items()}
     out["random"] = [(row, False) for row in mixed[:size].tolist()]
     rounds = zip(*own.values(), strict=False)  # one choice of each trait, every second round turned round
     return out | {"permuted": [(row, n % 2 == 1) for n, rows in enumerate(rounds) for row in rows][:size]}
