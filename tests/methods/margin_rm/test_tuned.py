@@ -19,8 +19,8 @@ def objective(rewards, columns):
 @pytest.fixture
 def train(toy_weights):
     """Runs with settings that may be changed."""
-    values = {"device": "cpu", "threads": 1, "encoder": str(toy_weights / "encoder"), "dtype": "float32", "precision": "float32", "layers": 1,
-              "max_tokens": 16, "batch_size": 4, "epochs": 1}  # fmt: skip
+    values = {"device": "cpu", "threads": 1, "encoder": str(toy_weights / "encoder"), "dtype": "float32",
+              "precision": "float32", "layers": 1, "max_tokens": 16, "batch_size": 4, "epochs": 1}  # fmt: skip
 
     def train(rows=ROWS, rate=1e-3, seed=0, loss=objective, model_folder=None, **changes):
         how = {"rate": rate, "seed": seed, "label": "test", "model_folder": model_folder}
