@@ -258,15 +258,15 @@ def test_a_half_run_or_uncommitted_study_has_no_page_and_says_why(root, capsys):
 
 def test_what_was_found_is_written_into_the_executed_chapter_too(root):
     method, claims = study_with_claims()
-    finished(root, method, claims)
-    path = root / "notebooks" / f"{method}.ipynb"
-    now = chapters.read_source(path)
-    at = max(index for index, cell in enumerate(now) if cell["cell_type"] == "markdown")
-    now[at]["source"] = "**Found:** it holds."
-    path.write_text(json.dumps({"cells": now}), encoding="utf-8")
+    ran = finished(root, method, claims)
+    notebook = json.loads(ran.read_text(encoding="utf-8"))
+    at = max(index for index, cell in enumerate(notebook["cells"]) if cell["cell_type"] == "markdown")
+    now = notebook["cells"][at]["source"]
+    notebook["cells"][at]["source"] = "**Found:** nothing yet."
+    ran.write_text(json.dumps(notebook), encoding="utf-8")
     pages.keep(method, root)
     kept = chapters.read(root / "docs" / "executed" / f"{method}.ipynb")
-    assert kept[at]["source"] == "**Found:** it holds." and kept[-1]["outputs"][0]["text"]
+    assert kept[at]["source"] == now and kept[-1]["outputs"][0]["text"]
 
 
 def test_the_pages_leave_no_place_unfilled(root):
