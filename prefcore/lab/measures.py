@@ -8,7 +8,7 @@ above 0. Any other column is a measure by its mean over units. `group`, where a 
 is about.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -57,6 +57,30 @@ def among(table: pd.DataFrame, group: str | None) -> pd.DataFrame:
     if group is None:
         return table
     return table[table["group"] == group] if "group" in table else table.iloc[:0]
+
+
+def keep_named(table: pd.DataFrame, contrasts: Iterable[Mapping]) -> pd.DataFrame:
+    """The table with what these claims and controls read alone: a measure that none reads of an arm is left empty, and
+    a row without any is left out. Of policies the reference's own rows are needed too; this is for other chapters.
+
+    contrasts: mappings with contrast (arm -> weight), measure and, where it is not about all units, among (the group).
+    """
+    keys, named = [name for name in table if name in ("group", "arm", "seed", "id")], {}
+    for row in contrasts:
+        there = table["arm"].isin(list(row["contrast"]))
+        if row.get("among") is not None:
+            there &= table["group"] == row["among"]
+        for name in _columns(table, row["measure"]):
+            named[name] = named.get(name, False) | there
+    kept = table[keys].assign(**{name: table[name].where(there) for name, there in named.items()})
+    return kept.dropna(subset=list(named), how="all")
+
+
+def _columns(table: pd.DataFrame, measure: str) -> list[str]:
+    """What a measure is made of: of a correlation the ratios, and the ratings that stand beside them."""
+    if measure in OF_RATIOS:
+        return [name for name in table if name.startswith(("ratio_", "rating_"))]
+    return [measure] if measure in table else []
 
 
 def parts_of(table: pd.DataFrame, measure: str, ratings: Ratings, arms: Sequence[str]) -> dict[str, np.ndarray]:

@@ -209,3 +209,16 @@ def test_units_that_a_seed_lacks_are_left_out_for_all_arms():
             for i in range(9) if (arm, seed, i) != ("new", 1, 4)]  # fmt: skip
     parts = measures.parts_of(pd.DataFrame(rows), "score", {}, ["new", "old"])
     assert parts["new"].shape == parts["old"].shape == (1, 3, 8) and 4.0 not in parts["old"]
+
+
+def test_what_is_kept_is_what_a_claim_reads():
+    table = pd.DataFrame({"group": ["x", "x", "y"], "arm": ["a", "b", "a"], "seed": 0, "id": 0, "ratio_1": 0.5,
+                          "rating_1": 0.6, "accuracy": [0.1, 0.2, 0.3], "nats": [1.0, 2.0, 3.0]})  # fmt: skip
+    claims = [{"among": "x", "contrast": {"a": 1}, "measure": "nats"}, {"among": "y", "contrast": {"a": 1},
+              "measure": "accuracy"}, {"among": "x", "contrast": {"none": 1}, "measure": "lacking"}]  # fmt: skip
+    kept = measures.keep_named(table, claims)
+    assert kept["arm"].tolist() == ["a", "a"] and kept["group"].tolist() == ["x", "y"]
+    assert kept["nats"].tolist()[0] == 1.0 and pd.isna(kept["nats"].tolist()[1])
+    assert kept["accuracy"].tolist()[1] == 0.3 and "ratio_1" not in kept
+    of_all = measures.keep_named(table, [{"contrast": {"b": 1}, "measure": "rho"}])
+    assert of_all[["arm", "ratio_1", "rating_1"]].values.tolist() == [["b", 0.5, 0.6]] and "nats" not in of_all

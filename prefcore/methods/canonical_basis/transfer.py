@@ -24,6 +24,7 @@ from prefcore.scoring.bank import Bank
 
 FEWER = 4  # `few` has as many times fewer choices, and goes over them as many times more often
 
+
 def holders(category: np.ndarray, planted: np.ndarray, traits: Sequence[str]) -> dict[str, int]:
     """trait -> the category that holds most mentions of it; category, planted [M] of each mention."""
     out = {}

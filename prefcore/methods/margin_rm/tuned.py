@@ -43,9 +43,7 @@ def run(
     trained = reward_model.train_top(model, layers=p.layers)
     how = {"learning_rate": rate, "warmup": 0.1, "max_grad_norm": 1.0, "label": label, "precision": p.precision}
     history = reward_model.fit(trained, plan, objective, **how)
-    probability = reward_model.preference(
-        asked, model, tokenizer, max_tokens=p.max_tokens, precision=p.precision
-    )
+    probability = reward_model.preference(asked, model, tokenizer, max_tokens=p.max_tokens, precision=p.precision)
     if model_folder and ranks.is_first():
         reward_model.save(model, tokenizer, model_folder)
     ranks.wait()

@@ -3,7 +3,7 @@
 A vote counts by its probability, so that what an arm is worth on a pair is exact, and pairs are the units of intervals.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pandas as pd
@@ -70,18 +70,3 @@ def attribute_weights(mixture: Mixture, rows: Rows, attributes: int, weights: Ca
     """Log of fixed head weights for each attribute [A,K] from its rows; weights(margins [n,K]) -> [K], n may be 0."""
     _, margins = outputs(mixture, rows)
     return torch.stack([weights(margins[rows.attribute == attribute]).log() for attribute in range(attributes)])
-
-
-def keep_named(table: pd.DataFrame, contrasts: Iterable[Mapping]) -> pd.DataFrame:
-    """The table with what these claims and controls read alone: a measure that none reads of an arm is left empty, and
-    a row without any is left out.
-
-    contrasts: mappings with contrast (arm -> weight), measure and among (the group).
-    """
-    keys, named = ["group", "arm", "seed", "id"], {}
-    for row in contrasts:
-        there = (table["group"] == row["among"]) & table["arm"].isin(list(row["contrast"]))
-        if row["measure"] in table:
-            named[row["measure"]] = named.get(row["measure"], False) | there
-    kept = table[keys].assign(**{name: table[name].where(there) for name, there in named.items()})
-    return kept.dropna(subset=list(named), how="all")

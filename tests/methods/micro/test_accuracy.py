@@ -2,7 +2,6 @@
 
 import math
 
-import pandas as pd
 import pytest
 import torch
 
@@ -74,14 +73,3 @@ def test_weights_are_those_of_the_rows_of_an_attribute_and_even_where_it_has_non
     few = held([[1.0], [1.0], [-1.0]], [0, 0, 1], [0, 1, 2]).rows
     weights = accuracy.attribute_weights(heads_of([[5.0], [-5.0]]), few, 3, losses.hyre_weights).exp()
     assert weights[0, 0] > 0.99 and weights[1, 1] > 0.99 and weights[2].tolist() == pytest.approx([0.5, 0.5])
-
-
-def test_what_is_kept_is_what_a_claim_reads():
-    table = pd.DataFrame({"group": ["x", "x", "y"], "arm": ["a", "b", "a"], "seed": 0, "id": 0,
-                          "accuracy": [0.1, 0.2, 0.3], "nats": [1.0, 2.0, 3.0]})  # fmt: skip
-    claims = [{"among": "x", "contrast": {"a": 1}, "measure": "nats"}, {"among": "y", "contrast": {"a": 1},
-              "measure": "accuracy"}, {"among": "x", "contrast": {"none": 1}, "measure": "lacking"}]  # fmt: skip
-    kept = accuracy.keep_named(table, claims)
-    assert kept["arm"].tolist() == ["a", "a"] and kept["group"].tolist() == ["x", "y"]
-    assert kept["nats"].tolist()[0] == 1.0 and pd.isna(kept["nats"].tolist()[1])
-    assert kept["accuracy"].tolist()[1] == 0.3
