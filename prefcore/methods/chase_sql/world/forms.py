@@ -3,12 +3,13 @@
 They make the embedded questions, from slots drawn at random (`world/databases.py`).
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, permutations, product
 from typing import NamedTuple
 
 import numpy as np
+
+from prefcore.methods.chase_sql.schema import literal, quote
 
 MOST_GROUPS = 20  # different values of a column that is worth grouping by
 
@@ -126,17 +127,6 @@ def sql(query: Query) -> str:
     return text.format(table=quote(query.table), where=where, other=other, how=query.how, n=query.n, **filled)
 
 
-def quote(name: str) -> str:
-    """An identifier, in double quotes where it is no plain word."""
-    plain = re.fullmatch(r"[A-Za-z_]\w*", name) and name.upper() not in RESERVED
-    return name if plain else '"' + name.replace('"', '""') + '"'
-
-
-def literal(value: str | int | float) -> str:
-    """A value as SQL writes it."""
-    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else f"{value:g}"
-
-
 def enumerate_queries(schema: Schema, slots: Mapping[str, Slots], counts: Iterable[int]) -> Iterator[Query]:
     """Every query of every shape that the slots of the tables allow. counts: numbers for LIMIT and HAVING.
 
@@ -244,16 +234,12 @@ def _branches(conditions: Iterable[Condition]) -> list[tuple[Condition, Conditio
 
 
 def _condition(condition: Condition, whole: bool) -> str:
-    return f"{_column(condition.column, whole)} {condition.operator} {literal(condition.value)}"
+    return f"{_column(condition.column, whole)} {condition.operator} {_literal(condition.value)}"
 
 
 def _column(column: Column, whole: bool) -> str:
     return f"{quote(column.table)}.{quote(column.name)}" if whole else quote(column.name)
 
 
-RESERVED = frozenset(
-    """ADD ALL ALTER AND AS ASC BETWEEN BY CASE CHECK COLUMN COMMIT CREATE CROSS DEFAULT DELETE DESC DISTINCT DROP
-    ELSE END ESCAPE EXCEPT EXISTS FOREIGN FROM FULL GROUP HAVING IN INDEX INNER INSERT INTERSECT INTO IS
-    JOIN KEY LEFT LIKE LIMIT NATURAL NOT NULL OFFSET ON OR ORDER OUTER PRIMARY REFERENCES RIGHT SELECT SET
-    TABLE THEN TO TRANSACTION UNION UNIQUE UPDATE USING VALUES VIEW WHEN WHERE WITH""".split()
-)
+def _literal(value: str | int | float) -> str:
+    return literal(value) if isinstance(value, str) else f"{value:g}"
