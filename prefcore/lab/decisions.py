@@ -28,12 +28,14 @@ def decide(
     """Rows for the metrics file: `controls`, guards among them, and `claims`; what lacks an arm is left out, and said.
 
     A positive control passes where its interval lies above 0, a placebo where its interval does not and excludes a gain
-    of delta. A guard withholds the claims on what it `withholds`, all where it does not say.
+    of delta. One that did not run withholds all claims, unless no unit of its group was measured. A guard withholds the
+    claims on what it `withholds`, all where it does not say.
     """
     present = _there(p.controls, table)
     controls = [_control(row, table, ratings, p) for row in present] + list(guards)
     claims = [_claim(row, table, ratings, p) for row in _there(p.claims, table)]
-    lacking = [f"{row['name']} did not run" for row in p.controls if row not in present]
+    missed = [row for row in p.controls if row not in present and len(measures.among(table, row.get("among")))]
+    lacking = [f"{row['name']} did not run" for row in missed]
     failed = [row["name"] for row in controls if not row["passed"] and row["kind"] != "guard"]
     for row in claims:
         unsafe = [f"{g['name']} of {g['arm']}" for g in guards if not g["passed"] and g["arm"] in row["contrast"]

@@ -222,3 +222,14 @@ def test_what_is_kept_is_what_a_claim_reads():
     assert kept["accuracy"].tolist()[1] == 0.3 and "ratio_1" not in kept
     of_all = measures.keep_named(table, [{"contrast": {"b": 1}, "measure": "rho"}])
     assert of_all[["arm", "ratio_1", "rating_1"]].values.tolist() == [["b", 0.5, 0.6]] and "nats" not in of_all
+
+
+def test_a_control_of_a_group_that_was_not_measured_withholds_nothing():
+    """A run on one's own people has no planted world, and the planted world's controls are not missed there."""
+    here = table(new=0.6, old=0.3, few=0.1, shuffled=0.0).assign(group="here")
+    placebo = [POSITIVE | {"among": "here"}, PLACEBO | {"among": "elsewhere"}]
+    (row,) = decide(here, [CLAIM | {"among": "here"}], controls=placebo)["claims"]
+    assert row["verdict"] == "held"
+    controls = [POSITIVE, PLACEBO | {"among": "here"}]
+    (row,) = decide(here[here["arm"] != "shuffled"], [CLAIM], controls=controls)["claims"]
+    assert row["because"] == "shuffled did not run"
