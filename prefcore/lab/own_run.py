@@ -82,6 +82,10 @@ def run(given: Namespace, params: Mapping) -> None:
     if metrics.exists():
         known = json.loads(metrics.read_text(encoding="utf-8"))
         files.write_metrics(known | {"rows": counts}, values["profile"], given.method)
+        if "claims" in known:
+            from prefcore.lab import decisions  # which imports torch, and whoever is refused needs none
+
+            decisions.print_sentences(known)
     print(f"read {folder / 'notebook.html'}; numbers are in {metrics}")
 
 
