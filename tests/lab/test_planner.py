@@ -57,14 +57,15 @@ MEASURED = (Peak(rows=4), Peak(rows=8), Peak(top=4), Peak(rows=4, prompt=128, to
 def test_measured_peaks_are_within_20_percent_of_the_expected_and_between_low_and_high():
     """Whole models and adapters, two batches and two lengths, each trained in a process of its own.
 
-    Of what is in use, without what the C library keeps for later, the low end says at least two thirds.
+    Of what is in use, without what the C library keeps for later, the low end says at least half:
+    buffers of the products differ by processor (up to 1.8 times the low end on an EPYC with AVX-512, 1.5 elsewhere).
     """
     with ThreadPoolExecutor(2) as two:
         usual = list(two.map(peaks.run, MEASURED))
         in_use = list(two.map(lambda case: peaks.run(case, peaks.AT_ONCE), MEASURED))
     for case, one, other in zip(MEASURED, usual, in_use, strict=True):
         low, expected, high = (size / 2**20 for size in one["planned"])
-        assert low <= other["peak"] <= min(1.5 * low, expected), case
+        assert low <= other["peak"] <= min(2 * low, expected), case
         assert low <= one["peak"] <= high, case
         assert one["peak"] == pytest.approx(expected, rel=0.2), case
 
