@@ -10,7 +10,7 @@ from pathlib import Path
 
 from prefcore.data import datasets, files
 from prefcore.data.types import freeze
-from prefcore.lab import launch, notebooks, own, parameters, settings
+from prefcore.lab import decisions, launch, notebooks, own, parameters, settings
 from prefcore.lab.by_name import function
 from prefcore.scoring import voters
 
@@ -83,8 +83,6 @@ def run(given: Namespace, params: Mapping) -> None:
         known = json.loads(metrics.read_text(encoding="utf-8"))
         files.write_metrics(known | {"rows": counts}, values["profile"], given.method)
         if "claims" in known:
-            from prefcore.lab import decisions  # which imports torch, and whoever is refused needs none
-
             decisions.print_sentences(known)
     print(f"read {folder / 'notebook.html'}; numbers are in {metrics}")
 
