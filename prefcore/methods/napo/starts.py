@@ -119,13 +119,16 @@ def _split(p: Parameters, start: Start, split: str) -> tuple[Held, int]:
     return (start.test, p.spoken_questions) if split == "test" else (start.validation, 0)
 
 
-def choose_rate(tried: Mapping[float, pd.DataFrame], base: pd.DataFrame, by: str, *, allowed: float) -> float:
-    """The learning rate whose policy has the best mean of the measure `by` among those that keep the rest.
+def choose_rate(tried: Mapping[float, pd.DataFrame], base: pd.DataFrame, by: str) -> float:
+    """The learning rate whose policy has the best mean of the measure `by` among those that still see and speak.
 
-    tried: rate -> its table on validation. Kept is the rest where the mean of `neutral` (if it is measured) is at most
-    `allowed` below the base's. Where no rate keeps it, the lowest is taken.
+    tried: rate -> its table on validation, held against the base's by the guards (probes.guard) which the chapter has
+    on the test questions. Where no rate passes them, the lowest is taken.
     """
-    means = {rate: table.mean(numeric_only=True) for rate, table in tried.items()}
-    least = base["neutral"].mean() - allowed if "neutral" in base else None
-    kept = [rate for rate, mean in means.items() if least is None or mean["neutral"] >= least]
-    return max(kept, key=lambda rate: means[rate][by]) if kept else min(tried)
+    means = {rate: table[by].mean() for rate, table in tried.items()}
+    whole = [rate for rate, table in tried.items() if _passes(table, base)]
+    return max(whole, key=means.__getitem__) if whole else min(tried)
+
+
+def _passes(table: pd.DataFrame, base: pd.DataFrame) -> bool:
+    return all(row["passed"] for row in probes.guard(pd.concat([base, table]), [table["arm"].iloc[0]]))

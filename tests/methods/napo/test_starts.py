@@ -71,14 +71,17 @@ def test_a_users_model_learns_its_own_rows_and_is_measured_on_held_out_ones(
     assert len(done.answers) == 1 and isinstance(done.answers["answer"].iloc[0], str)
 
 
-def test_a_rate_is_chosen_by_the_measure_among_those_that_keep_the_rest():
-    base = pd.DataFrame({"neutral": [0.9, 0.9], "odds": [0.0, 0.0]})
-    tried = {1e-4: base.assign(odds=1.0), 3e-4: base.assign(odds=2.0), 1e-3: base.assign(odds=9.0, neutral=0.8)}
-    assert starts.choose_rate(tried, base, "odds", allowed=0.05) == 3e-4
-    assert starts.choose_rate(tried, base, "odds", allowed=0.2) == 1e-3
-    assert starts.choose_rate(tried, base, "odds", allowed=-0.5) == 1e-4  # none keeps it: the lowest
+def test_a_rate_is_chosen_by_the_measure_among_those_that_still_see_and_speak():
+    base = pd.DataFrame({"arm": "base", "neutral": 0.9, "likelihood": -1.0, "kl": 0.0, "odds": [0.0, 0.0]})
+    changes = {1e-4: {"odds": 1.0}, 3e-4: {"odds": 2.0}, 1e-3: {"odds": 9.0, "neutral": 0.8}}
+    tried = {rate: base.assign(arm="dpo", **change) for rate, change in changes.items()}
+    assert starts.choose_rate(tried, base, "odds") == 3e-4
+    assert starts.choose_rate(tried | {1e-3: tried[1e-3].assign(neutral=0.9)}, base, "odds") == 1e-3
+    assert starts.choose_rate(tried | {3e-4: tried[3e-4].assign(kl=2.0)}, base, "odds") == 1e-4
+    none = {rate: table.assign(likelihood=-2.0) for rate, table in tried.items()}
+    assert starts.choose_rate(none, base, "odds") == 1e-4  # the lowest
     own = {rate: table.drop(columns="neutral") for rate, table in tried.items()}
-    assert starts.choose_rate(own, base.drop(columns="neutral"), "odds", allowed=0.05) == 1e-3
+    assert starts.choose_rate(own, base.drop(columns="neutral"), "odds") == 1e-3
 
 
 def test_every_starting_model_is_opened_once_for_all_its_arms_and_the_first_one_not_again(p, monkeypatch, capsys):
