@@ -64,7 +64,7 @@ def hold(rows: Sequence[Row], album: Mapping, model, processor, p: Parameters) -
     limits = {"max_new_tokens": p.max_new_tokens, "temperature": 1.0, "seed": p.seed}
     drawn = vision.answer(model, processor, shown, **limits)
     own = [vision.make_example(rows[i].id, prompts[i], (text,), **how) for i, text in zip(asked, drawn, strict=True)]
-    ref = [_score(model, some, tokenizer, [prompts[i].image for i in places])
+    ref = [_score(model, some, tokenizer, [prompts[i].image for i in places], p.precision)
            for some, places in ((examples, range(len(rows))), (own, asked))]  # fmt: skip
     return Held(rows, prompts, examples, ref[0], asked, own, ref[1])
 
@@ -73,8 +73,8 @@ def _answers(row: Row) -> tuple[str, ...]:
     return (*sentences(truth(row)), *sentences(row.suggested)) if row.kind else (row.chosen, row.rejected)
 
 
-def _score(policy, examples, tokenizer, images) -> np.ndarray:
-    return vision.score_all(policy, examples, images, pad_id=tokenizer.pad_token_id)
+def _score(policy, examples, tokenizer, images, precision: str) -> np.ndarray:
+    return vision.score_all(policy, examples, images, pad_id=tokenizer.pad_token_id, precision=precision)
 
 
 def measure(
@@ -87,10 +87,12 @@ def measure(
     frame = pd.DataFrame(held.rows, columns=Row._fields)
     frame["question_id"] = frame["id"].str.partition("/")[0]
     images = [prompt.image for prompt in held.prompts]
-    for name, logps in (("", _score(policy, held.examples, processor.tokenizer, images)), ("_ref", held.ref_logps)):
+    tokenizer = processor.tokenizer
+    scored = _score(policy, held.examples, tokenizer, images, p.precision)
+    for name, logps in (("", scored), ("_ref", held.ref_logps)):
         true, biased = torch.from_numpy(logps).double().chunk(2, 1)
         frame[f"true{name}"], frame[f"biased{name}"] = true.logsumexp(1).numpy(), biased.logsumexp(1).numpy()
-    own = _score(policy, held.own, processor.tokenizer, [images[i] for i in held.asked])
+    own = _score(policy, held.own, tokenizer, [images[i] for i in held.asked], p.precision)
     frame["kl"] = pd.Series((held.own_ref - own)[:, 0], index=held.asked)
     asked = frame["question_id"].isin(frame["question_id"].unique()[:spoken])
     shown = [held.prompts[i] for i in np.flatnonzero(asked)]

@@ -211,13 +211,15 @@ def logps(policy, examples: Sequence[Example], images: Sequence[Mapping], *, pad
     return score(policy, collate_shown(policy, examples, images, pad_id))
 
 
-def score_all(policy, examples: Sequence[Example], images: Sequence[Mapping], *, pad_id: int) -> np.ndarray:
+def score_all(
+    policy, examples: Sequence[Example], images: Sequence[Mapping], *, pad_id: int, precision: str = "float32"
+) -> np.ndarray:
     """Summed log-probabilities [n, K] float32 of any number of examples, without gradient."""
     out = np.empty((len(examples), len(examples[0].completions)), dtype=np.float32)
     with torch.no_grad(), merged(policy):
         for rows in progress.track(token_batches(examples, TOKENS), "scoring, with pictures"):
             batch = collate_shown(policy, [examples[i] for i in rows], [images[i] for i in rows], pad_id)
-            out[rows] = score(policy, batch).cpu().numpy()
+            out[rows] = score(policy, batch, precision).cpu().numpy()
     return out
 
 
