@@ -151,12 +151,15 @@ def inside_band(table: pd.DataFrame, band: Sequence[float]) -> pd.DataFrame:
     return table.assign(band=min(min(mean - band[0], band[1] - mean) for mean in means)) if names else table
 
 
-def guard(table: pd.DataFrame, arms: Sequence[str]) -> list[dict]:
-    """Rows that say whether an arm still sees and speaks as its starting models do, in means over these."""
+def guard(table: pd.DataFrame, arms: Sequence[str], *, share: float = 1.0) -> list[dict]:
+    """Rows that say whether an arm still sees and speaks as its starting models do, in means over these.
+
+    share: of what an arm may lose there, for a first look at few questions of one starting model.
+    """
     means, rows = table.groupby("arm")[[name for name in (*GUARDS, "kl") if name in table]].mean(), []
     for arm in arms:
-        least = {name: means.loc["base", name] + allowed for name, allowed in GUARDS.items() if name in means}
-        bounds = {name: (low, np.inf) for name, low in least.items()} | {"kl": (-np.inf, FURTHEST)}
+        least = {name: means.loc["base", name] + share * allowed for name, allowed in GUARDS.items() if name in means}
+        bounds = {name: (low, np.inf) for name, low in least.items()} | {"kl": (-np.inf, share * FURTHEST)}
         for name, (low, high) in bounds.items():
             value, expected = float(means.loc[arm, name]), f"{low:.3g} to {high:.3g}"
             rows.append({"name": MEASURES[name], "kind": "guard", "arm": arm, "expected": expected,

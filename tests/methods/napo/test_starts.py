@@ -77,7 +77,7 @@ def test_a_rate_is_chosen_by_the_measure_among_those_that_still_see_and_speak():
     tried = {rate: base.assign(arm="dpo", **change) for rate, change in changes.items()}
     assert starts.choose_rate(tried, base, "odds") == 3e-4
     assert starts.choose_rate(tried | {1e-3: tried[1e-3].assign(neutral=0.9)}, base, "odds") == 1e-3
-    assert starts.choose_rate(tried | {3e-4: tried[3e-4].assign(kl=2.0)}, base, "odds") == 1e-4
+    assert starts.choose_rate(tried | {3e-4: tried[3e-4].assign(kl=0.6)}, base, "odds") == 1e-4  # a guard allows 1
     none = {rate: table.assign(likelihood=-2.0) for rate, table in tried.items()}
     assert starts.choose_rate(none, base, "odds") == 1e-4  # the lowest
     own = {rate: table.drop(columns="neutral") for rate, table in tried.items()}
